@@ -1,0 +1,1 @@
+"""What every Segue server shares; it knows no songs and no tokens."""
