@@ -1,0 +1,1 @@
+"""Knows songs by the playlists they are played in, and says which to play next."""

@@ -1,0 +1,226 @@
+"""A song model on disk: a folder a version, arrays that can be mapped, and a manifest.
+
+models/
+current                        the version that is served
+20261124T083000Z-1a2b3c4d/
+manifest.json                settings, statistics, and a checksum for each array
+vectors.npy, …
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.recommender.catalogue import Catalogue
+from services.recommender.model import CorpusStatistics, Hyperparameters, SongModel
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+CURRENT = "current"
+
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
+
+
+class ArtifactError(Exception):
+    """A song model cannot be read; the message says which file, what is wrong and what to do."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class ArrayEntry(BaseModel):
+    """What the manifest says of one array."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """`manifest.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: Literal[1]
+    version: str
+    trained_at: datetime
+    hyperparameters: Hyperparameters
+    statistics: CorpusStatistics
+    arrays: dict[str, ArrayEntry]
+
+
+def save(model: SongModel, models: Path) -> Path:
+    """Write a model as a new version and make it the current one; gives its folder.
+
+    A reader sees either all of it or nothing.
+
+    Raises:
+        ArtifactError: it cannot be written, or the version is there already.
+    """
+    folder = models / model.version
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=models, prefix=".writing-") as scratch:
+            made = Path(scratch) / "version"
+            made.mkdir()
+            _write(model, made)
+            made.rename(folder)
+        _point(models, model.version)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}; check its place and its rights"
+        raise ArtifactError(folder, problem) from None
+    return folder
+
+
+def load(models: Path, version: str | None = None) -> SongModel:
+    """Map a version read-only, after all of it has been checked.
+
+    Args:
+        models: The folder that `save` was given.
+        version: Which one; the current one by default.
+
+    Raises:
+        ArtifactError: there is none, or it is not what its manifest says.
+    """
+    if not models.is_dir():
+        raise ArtifactError(models, "there is no such folder; run `segue train` first")
+    folder = models / (version or _current(models))
+    if not _VERSION.fullmatch(folder.name) or not folder.is_dir():
+        raise ArtifactError(folder, "there is no such version; run `segue train`")
+    manifest = _manifest(folder)
+    arrays = {name: _map(folder, name, entry) for name, entry in manifest.arrays.items()}
+    return _model(folder, manifest, arrays)
+
+
+def _arrays(model: SongModel) -> dict[str, NDArray[Any]]:
+    return {
+        **model.catalogue.arrays(),
+        "vectors": model.vectors,
+        "output_vectors": model.output_vectors,
+        "play_counts": model.play_counts,
+    }
+
+
+def _write(model: SongModel, folder: Path) -> None:
+    entries = {}
+    for name, array in _arrays(model).items():
+        file = folder / f"{name}.npy"
+        np.save(file, array, allow_pickle=False)
+        entries[name] = ArrayEntry(dtype=array.dtype.str, shape=array.shape, sha256=_sha256(file))
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        version=model.version,
+        trained_at=model.trained_at,
+        hyperparameters=model.hyperparameters,
+        statistics=model.statistics,
+        arrays=entries,
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _point(models: Path, version: str) -> None:
+    """Make a version the current one, in one step."""
+    scratch = models / f".{CURRENT}-{os.getpid()}"
+    scratch.write_text(version + "\n", encoding="utf-8")
+    scratch.replace(models / CURRENT)
+
+
+def _current(models: Path) -> str:
+    pointer = models / CURRENT
+    try:
+        version = pointer.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ArtifactError(pointer, "names no version; run `segue train`") from None
+    if not _VERSION.fullmatch(version):
+        raise ArtifactError(pointer, f"{version[:100]!r} is no version; run `segue train`")
+    return version
+
+
+def _manifest(folder: Path) -> Manifest:
+    file = folder / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ArtifactError(file, f"cannot be read: {error.strerror}; train again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        problem = f"{place} is not as this program writes it: {first['msg']}; train again"
+        raise ArtifactError(file, problem) from None
+    if manifest.version != folder.name:
+        problem = f"is the manifest of {manifest.version}, not of this folder; train again"
+        raise ArtifactError(file, problem)
+    return manifest
+
+
+def _map(folder: Path, name: str, entry: ArrayEntry) -> NDArray[Any]:
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ArtifactError(folder / MANIFEST, f"{name!r} is no name of an array; train again")
+    file = folder / f"{name}.npy"
+    try:
+        if _sha256(file) != entry.sha256:
+            raise ArtifactError(file, "was damaged or changed after training; train again")
+        array: NDArray[Any] = open_memmap(file, mode="r")
+    except OSError as error:
+        raise ArtifactError(file, f"cannot be read: {error.strerror}; train again") from None
+    except ValueError as error:
+        raise ArtifactError(file, f"is no array: {error}; train again") from None
+    if array.dtype.str != entry.dtype or array.shape != entry.shape:
+        found = f"{array.dtype.str} {array.shape}"
+        problem = f"holds {found} instead of {entry.dtype} {entry.shape}; train again"
+        raise ArtifactError(file, problem)
+    return array
+
+
+def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) -> SongModel:
+    try:
+        model = SongModel(
+            version=manifest.version,
+            vectors=arrays.pop("vectors"),
+            output_vectors=arrays.pop("output_vectors"),
+            play_counts=arrays.pop("play_counts"),
+            catalogue=Catalogue(arrays),
+            hyperparameters=manifest.hyperparameters,
+            statistics=manifest.statistics,
+            trained_at=manifest.trained_at,
+        )
+        _check(model)
+    except KeyError as error:
+        raise ArtifactError(folder, f"the array {error} is missing; train again") from None
+    except ValueError as error:
+        raise ArtifactError(
+            folder, f"its arrays do not fit together: {error}; train again"
+        ) from None
+    return model
+
+
+def _check(model: SongModel) -> None:
+    """Raise ValueError unless the arrays are of one model."""
+    songs, dimensions = len(model.catalogue), model.hyperparameters.vector_size
+    for name, array in (("vectors", model.vectors), ("output_vectors", model.output_vectors)):
+        if array.shape != (songs, dimensions) or array.dtype != np.float32:
+            raise ValueError(f"{name} is {array.dtype} {array.shape} for {songs} songs")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    if model.play_counts.shape != (songs,) or model.play_counts.dtype != np.int64:
+        raise ValueError(f"play_counts is {model.play_counts.shape} for {songs} songs")
+    if songs == 0:
+        raise ValueError("there is no song")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

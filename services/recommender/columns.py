@@ -1,0 +1,65 @@
+"""Ragged columns: many variable-length items in two flat arrays that can be memory-mapped."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def check_offsets(offsets: NDArray[np.int64], values: int) -> None:
+    """Raise `ValueError` unless the offsets cut `values` values into pieces without gap or overlap.
+
+    Piece k lies between `offsets[k]` and `offsets[k + 1]`.
+    """
+    if offsets.ndim != 1 or len(offsets) == 0:
+        raise ValueError("offsets must be one row of at least one number")
+    if offsets[0] != 0 or offsets[-1] != values or np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError(f"offsets do not cut {values} values into pieces without gap or overlap")
+
+
+def offsets_of(lengths: Iterable[int]) -> NDArray[np.int64]:
+    """Where each piece begins and ends (int64 [n + 1]), given how long each of the n is."""
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(np.fromiter(lengths, np.int64))))
+
+
+def ragged(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Flatten lists of numbers into values (int32) and offsets (int64)."""
+    flat = (number for numbers in lists for number in numbers)
+    return np.fromiter(flat, np.int32), offsets_of(map(len, lists))
+
+
+class StringColumn:
+    """Strings as one array of UTF-8 bytes and one of offsets; reading one decodes only that one.
+
+    Args:
+        data: uint8 [total bytes], possibly a read-only memory map.
+        offsets: int64 [n + 1].
+
+    Raises:
+        ValueError: the offsets do not fit the bytes.
+    """
+
+    __slots__ = ("data", "offsets")
+
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        check_offsets(offsets, len(data))
+        self.data = data
+        self.offsets = offsets
+
+    @classmethod
+    def from_strings(cls, strings: Iterable[str]) -> "StringColumn":
+        """Pack strings, in the order given."""
+        encoded = [string.encode() for string in strings]
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets_of(map(len, encoded)))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> str:
+        return self.encoded(row).decode()
+
+    def encoded(self, row: int) -> bytes:
+        """The UTF-8 bytes of one string; `IndexError` unless 0 ≤ row < len."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a column of {len(self)}")
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()

@@ -1,0 +1,117 @@
+"""Train a song model: gensim's `Word2Vec` with playlists for sentences and songs for words."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import numpy as np
+from gensim.models import Word2Vec
+
+from services.recommender.catalogue import Catalogue
+from services.recommender.model import CorpusStatistics, Hyperparameters, SongModel
+from services.recommender.playlists import Corpus
+
+Progress = Callable[[int, int], None]
+"""Told from time to time how many plays of how many have been read."""
+
+PRESETS = {
+    # The settings of the song recommender in "Hands-On Large Language Models" (Alammar and
+    # Grootendorst, 2024, chapter 2).
+    "book": Hyperparameters(vector_size=32, window=20, negative=50, min_count=1, workers=4),
+    # A narrow window, more passes and noise that favours rare songs find what comes next far more
+    # often, as Caselles-Dupré, Lesaint and Royo-Letelier (2018) saw for other sequences.
+    "radio": Hyperparameters(
+        vector_size=64,
+        window=5,
+        negative=10,
+        min_count=1,
+        epochs=30,
+        sg=1,
+        ns_exponent=0.25,
+        alpha=0.05,
+    ),
+}
+DEFAULT_PRESET = "radio"
+
+_REPORT_EVERY = 10_000
+
+
+class TrainingError(ValueError):
+    """The corpus gives no model with these settings; the message says why."""
+
+
+def train(
+    corpus: Corpus, hyperparameters: Hyperparameters, progress: Progress | None = None
+) -> SongModel:
+    """Train on a corpus.
+
+    Songs that are played fewer than `min_count` times are left out. The result is the same for the
+    same seed only with one worker: several race for the same vectors, which is how gensim works.
+
+    Args:
+        corpus: Songs and playlists.
+        hyperparameters: Settings of `Word2Vec`.
+        progress: Called, from gensim's own thread, while the playlists are read.
+
+    Raises:
+        TrainingError: no song is played `min_count` times.
+    """
+    sentences = _Sentences(corpus, 1 + hyperparameters.epochs, progress)
+    try:
+        word2vec = Word2Vec(sentences, **asdict(hyperparameters))
+    except RuntimeError:
+        count = hyperparameters.min_count
+        problem = f"no song is played {count} times; lower min_count or add playlists"
+        raise TrainingError(problem) from None
+    ids: list[str] = word2vec.wv.index_to_key
+    positions = [corpus.catalogue.position(song_id) for song_id in ids]
+    counts = [word2vec.wv.get_vecattr(song_id, "count") for song_id in ids]
+    vectors = np.ascontiguousarray(word2vec.wv.vectors, np.float32)
+    trained_at = datetime.now(UTC).replace(microsecond=0)
+    return SongModel(
+        version=f"{trained_at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:8]}",
+        catalogue=Catalogue.from_songs(corpus.catalogue[position] for position in positions),
+        vectors=vectors,
+        output_vectors=np.ascontiguousarray(word2vec.syn1neg, np.float32),
+        play_counts=np.array(counts, np.int64),
+        hyperparameters=hyperparameters,
+        statistics=CorpusStatistics(
+            name=corpus.name,
+            songs=len(ids),
+            playlists=len(corpus.playlists),
+            plays=len(corpus.playlists.songs),
+        ),
+        trained_at=trained_at,
+    )
+
+
+class _Sentences:
+    """The playlists as gensim wants them: lists of words, read once for each pass.
+
+    The words are the songs' ids, always strings: gensim takes a number that it does not know for
+    a row of the matrix.
+    """
+
+    def __init__(self, corpus: Corpus, passes: int, progress: Progress | None) -> None:
+        catalogue = corpus.catalogue
+        self._ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
+        self._playlists = corpus.playlists
+        self._total = passes * len(corpus.playlists.songs)
+        self._read = 0
+        self._progress = progress
+
+    def __iter__(self) -> Iterator[list[str]]:
+        unreported = 0
+        for playlist in self._playlists:
+            yield self._ids[playlist].tolist()
+            unreported += len(playlist)
+            if unreported >= _REPORT_EVERY:
+                self._report(unreported)
+                unreported = 0
+        self._report(unreported)
+
+    def _report(self, plays: int) -> None:
+        self._read += plays
+        if self._progress:
+            self._progress(self._read, self._total)
