@@ -1,0 +1,1 @@
+"""Generates text token by token, and cuts text into tokens."""

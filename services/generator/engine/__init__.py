@@ -1,0 +1,1 @@
+"""Engines that generate text. `interface` says what every one of them promises."""

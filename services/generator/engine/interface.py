@@ -1,0 +1,141 @@
+"""What an engine is asked, what it answers, and what it promises."""
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen; the defaults are those of a `text-generation` pipeline.
+
+    With `do_sample` off the likeliest token is taken and only `repetition_penalty` matters. A
+    `top_k` of 0 keeps all tokens.
+    """
+
+    do_sample: bool = False
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 50
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When a text ends."""
+
+    max_new_tokens: int = 256
+    min_new_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One text that is wanted. `deadline` is a time of `time.monotonic()`."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    stopping: Stopping = field(default_factory=Stopping)
+    deadline: float | None = None
+
+
+class FinishReason(enum.Enum):
+    """Why a text ended."""
+
+    END_OF_SEQUENCE = enum.auto()
+    STOP_STRING = enum.auto()
+    LENGTH = enum.auto()
+    DEADLINE = enum.auto()
+    CANCELLED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request was accepted."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More text: whole characters, no part of a stop string; and all tokens since the last one."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a text; times in seconds since the request."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+    total_s: float
+    queued_s: float
+    first_token_s: float | None = None
+    cached_tokens: int = 0
+    stop: str | None = None
+    seed: int | None = None
+
+
+Event = Started | Delta | Finished
+
+
+class PromptTooLongError(ValueError):
+    """The prompt leaves no room for a single token."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the model's context holds "
+            f"{context_length}, the text included; shorten the prompt"
+        )
+
+
+class QueueFullError(Exception):
+    """Too many requests wait; one more may succeed after `retry_after_s` seconds."""
+
+    def __init__(self, waiting: int, retry_after_s: float) -> None:
+        super().__init__(f"{waiting} requests are waiting for the model; try again later")
+        self.retry_after_s = retry_after_s
+
+
+class EngineClosedError(Exception):
+    """The engine takes no more requests."""
+
+    def __init__(self) -> None:
+        super().__init__("the model is being shut down; try another server")
+
+
+class GenerationError(Exception):
+    """The model failed on this request; the engine goes on with the others."""
+
+
+class Engine(ABC):
+    """Generates texts, several requests at a time, each as a stream of events."""
+
+    name: str
+
+    @abstractmethod
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """Yield one Started, any number of Delta, one Finished.
+
+        The deltas' texts add up to the decoded tokens, special tokens left out, cut before the
+        first stop string; their token ids add up to all tokens generated. Closing the iterator
+        cancels the request; the model stops within one step. A request whose deadline comes
+        finishes with the text so far. `max_new_tokens` is cut to what the context leaves.
+
+        Raises:
+            PromptTooLongError: before Started.
+            QueueFullError: before Started.
+            EngineClosedError: before Started.
+            GenerationError: the model failed, at any time after Started.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish running texts with reason CANCELLED and release the model; may be called twice."""

@@ -1,0 +1,267 @@
+"""The reference engine: `transformers`' own `generate`, one request after the other.
+
+Every other engine is checked and measured against it. Requests run in the order they come, in one
+thread; a seed gives what `transformers.set_seed` followed by a `text-generation` pipeline gives.
+"""
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import transformers
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from services.generator.detokenizer import Detokenizer
+from services.generator.engine.interface import (
+    Delta,
+    Engine,
+    EngineClosedError,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationError,
+    GenerationRequest,
+    PromptTooLongError,
+    QueueFullError,
+    Sampling,
+    Started,
+)
+from services.generator.models import LoadedModel
+
+# How long a request is taken to last until one has been measured.
+_FIRST_GUESS_S = 5.0
+
+
+class ReferenceEngine(Engine):
+    """Runs `generate` in one owned thread.
+
+    Args:
+        loaded: The model and its tokenizer.
+        max_waiting: Requests that may wait; one more is refused.
+    """
+
+    name = "reference"
+
+    def __init__(self, loaded: LoadedModel, max_waiting: int = 16) -> None:
+        self._loaded = loaded
+        self._max_waiting = max_waiting
+        self._jobs: set[_Job] = set()
+        self._closed = False
+        self._usual_s = _FIRST_GUESS_S
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """See `Engine.generate`."""
+        job = self._admit(request)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, job)
+        try:
+            yield Started(len(request.prompt_ids))
+            while (event := await job.events.get()) is not None:
+                yield event
+            await running
+            yield job.finished()
+        finally:
+            job.cancel()
+            self._jobs.discard(job)
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        self._closed = True
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _admit(self, request: GenerationRequest) -> "_Job":
+        if self._closed:
+            raise EngineClosedError
+        prompt_tokens = len(request.prompt_ids)
+        context_length = self._loaded.description.context_length
+        if prompt_tokens >= context_length:
+            raise PromptTooLongError(prompt_tokens, context_length)
+        waiting = len(self._jobs) - 1  # one of them runs
+        if waiting >= self._max_waiting:
+            raise QueueFullError(waiting, retry_after_s=self._usual_s)
+        job = _Job(request, self._loaded)
+        self._jobs.add(job)
+        return job
+
+    def _run(self, job: "_Job") -> None:
+        """Generate one text; in the engine's thread."""
+        try:
+            if not job.over():
+                self._generate(job)
+                self._usual_s += 0.2 * (job.running_s() - self._usual_s)
+        except Exception as error:
+            raise GenerationError(f"the model failed: {type(error).__name__}") from error
+        finally:
+            job.end()
+
+    def _generate(self, job: "_Job") -> None:
+        job.begin()
+        model = self._loaded.model
+        prompt = torch.tensor([job.request.prompt_ids], device=model.device)
+        if job.seed is not None:
+            transformers.set_seed(job.seed)
+        with torch.inference_mode():
+            model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                streamer=_Streamer(job),
+                stopping_criteria=StoppingCriteriaList([_Over(job)]),
+                **_arguments(job.request, self._loaded),
+            )
+
+
+class _Job:
+    """One request on its way through the engine: what the thread makes and the loop reads."""
+
+    def __init__(self, request: GenerationRequest, loaded: LoadedModel) -> None:
+        self.request = request
+        self.events: asyncio.Queue[Delta | None] = asyncio.Queue()
+        self.seed = _seed(request.sampling)
+        self._loop = asyncio.get_running_loop()
+        self._stop_ids = loaded.stop_ids
+        self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
+        self._cancelled = threading.Event()
+        self._expired = False
+        self._unsent: list[int] = []
+        self._generated = 0
+        self._last_id = -1
+        self._arrived = time.monotonic()
+        self._begun: float | None = None
+        self._first: float | None = None
+
+    def cancel(self) -> None:
+        """Stop the model before its next step."""
+        self._cancelled.set()
+
+    def over(self) -> bool:
+        """Whether the text must end now, whatever the model says."""
+        deadline = self.request.deadline
+        self._expired = deadline is not None and time.monotonic() >= deadline
+        stopped = self._detokenizer.matched is not None
+        return stopped or self._expired or self._cancelled.is_set()
+
+    def begin(self) -> None:
+        """Note that waiting is over."""
+        self._begun = time.monotonic()
+
+    def running_s(self) -> float:
+        """Seconds since waiting was over."""
+        return time.monotonic() - (self._begun or self._arrived)
+
+    def put(self, token_id: int) -> None:
+        """Take a generated token."""
+        if self._first is None:
+            self._first = time.monotonic()
+        self._generated += 1
+        self._last_id = token_id
+        self._unsent.append(token_id)
+        text = "" if self._ended_itself() else self._detokenizer.push(token_id)
+        if text:
+            self._send(text)
+
+    def end(self) -> None:
+        """Send what was held back, and that nothing more comes."""
+        text = self._detokenizer.flush()
+        if text or self._unsent:
+            self._send(text)
+        self._emit(None)
+
+    def finished(self) -> Finished:
+        """How it ended; after `end`."""
+        now = time.monotonic()
+        return Finished(
+            reason=self._reason(),
+            prompt_tokens=len(self.request.prompt_ids),
+            generated_tokens=self._generated,
+            total_s=now - self._arrived,
+            queued_s=(self._begun or now) - self._arrived,
+            first_token_s=None if self._first is None else self._first - self._arrived,
+            stop=self._detokenizer.matched,
+            seed=self.seed,
+        )
+
+    def _reason(self) -> FinishReason:
+        if self._detokenizer.matched is not None:
+            return FinishReason.STOP_STRING
+        if self._ended_itself():
+            return FinishReason.END_OF_SEQUENCE
+        if self._cancelled.is_set():
+            return FinishReason.CANCELLED
+        return FinishReason.DEADLINE if self._expired else FinishReason.LENGTH
+
+    def _ended_itself(self) -> bool:
+        return self._last_id in self._stop_ids and not self.request.stopping.ignore_eos
+
+    def _send(self, text: str) -> None:
+        self._emit(Delta(text, tuple(self._unsent)))
+        self._unsent.clear()
+
+    def _emit(self, event: Delta | None) -> None:
+        self._loop.call_soon_threadsafe(self.events.put_nowait, event)
+
+
+class _Streamer(BaseStreamer):
+    """Hands each token to the job; `generate` gives it the prompt first."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._prompt_seen:
+            self._job.put(int(value.item()))
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """The job learns of the end in the engine, whether `generate` returned or raised."""
+
+
+class _Over(StoppingCriteria):
+    """Ends the text when the job says so; asked after every step."""
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return torch.full((1,), self._job.over(), device=input_ids.device, dtype=torch.bool)
+
+
+def _seed(sampling: Sampling) -> int | None:
+    """The seed in effect; one is drawn when sampling is on and none was given."""
+    if not sampling.do_sample:
+        return None
+    return secrets.randbits(32) if sampling.seed is None else sampling.seed
+
+
+def _arguments(request: GenerationRequest, loaded: LoadedModel) -> dict[str, Any]:
+    """The request in the words of `generate`."""
+    sampling, stopping = request.sampling, request.stopping
+    room = loaded.description.context_length - len(request.prompt_ids)
+    arguments: dict[str, Any] = {
+        "max_new_tokens": min(stopping.max_new_tokens, room),
+        "min_new_tokens": stopping.min_new_tokens or None,
+        "do_sample": sampling.do_sample,
+        "repetition_penalty": sampling.repetition_penalty,
+        "eos_token_id": None if stopping.ignore_eos else _sorted(loaded.stop_ids),
+        "pad_token_id": min(loaded.stop_ids, default=0),
+    }
+    if sampling.do_sample:
+        arguments |= {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p or None,
+        }
+    return arguments
+
+
+def _sorted(ids: Sequence[int] | frozenset[int]) -> list[int]:
+    return sorted(ids)

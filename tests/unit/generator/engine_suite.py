@@ -1,0 +1,301 @@
+"""What every engine promises; each engine's test class inherits it."""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from services.generator.engine.interface import (
+    Delta,
+    Engine,
+    EngineClosedError,
+    Event,
+    Finished,
+    FinishReason,
+    GenerationError,
+    GenerationRequest,
+    PromptTooLongError,
+    QueueFullError,
+    Sampling,
+    Started,
+    Stopping,
+)
+from services.generator.models import LoadedModel
+
+PROMPT = tuple(range(10, 30))
+
+
+def request(
+    *, sampling: Sampling | None = None, deadline: float | None = None, **stopping: Any
+) -> GenerationRequest:
+    stopping.setdefault("ignore_eos", True)
+    limits = Stopping(**{"max_new_tokens": 12} | stopping)
+    return GenerationRequest(PROMPT, sampling or Sampling(), limits, deadline)
+
+
+async def collect(engine: Engine, wanted: GenerationRequest) -> list[Event]:
+    return [event async for event in engine.generate(wanted)]
+
+
+def ending(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def ids_of(events: list[Event]) -> list[int]:
+    return [i for event in events if isinstance(event, Delta) for i in event.token_ids]
+
+
+@contextmanager
+def steps(loaded: LoadedModel) -> Iterator[list[float]]:
+    """When the model was run."""
+    seen: list[float] = []
+    hook = loaded.model.register_forward_hook(lambda *_: seen.append(time.monotonic()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def forced(loaded: LoadedModel, token_ids: list[int]) -> Iterator[None]:
+    """Make the model choose these tokens, then again the last."""
+    queue = list(token_ids)
+
+    def choose(module: Any, arguments: Any, logits: torch.Tensor) -> torch.Tensor:
+        chosen = queue.pop(0) if len(queue) > 1 else queue[0]
+        biased = torch.full_like(logits, -1e9)
+        biased[..., chosen] = 1e9
+        return biased
+
+    hook = loaded.model.lm_head.register_forward_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class EngineSuite(ABC):
+    @abstractmethod
+    def make(self, loaded: LoadedModel, *, max_waiting: int = 16) -> Engine: ...
+
+    @asynccontextmanager
+    async def engine(self, loaded: LoadedModel, *, max_waiting: int = 16) -> AsyncIterator[Engine]:
+        engine = self.make(loaded, max_waiting=max_waiting)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+    async def test_a_text_is_started_grows_and_is_finished(self, tiny_llama: LoadedModel) -> None:
+        async with self.engine(tiny_llama) as engine:
+            events = await collect(engine, request())
+        assert events[0] == Started(len(PROMPT))
+        assert all(isinstance(event, Delta) for event in events[1:-1])
+        finished = ending(events)
+        assert finished.reason is FinishReason.LENGTH
+        assert (finished.prompt_tokens, finished.generated_tokens) == (20, 12)
+        assert finished.first_token_s is not None
+        assert 0 <= finished.queued_s <= finished.first_token_s <= finished.total_s
+
+    async def test_greedy_tokens_and_text_are_those_of_generate(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama) as engine:
+            events = await collect(engine, request(max_new_tokens=40))
+        prompt = torch.tensor([PROMPT])
+        expected = tiny_llama.model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=40,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )[0, len(PROMPT) :].tolist()
+        assert ids_of(events) == expected
+        assert text_of(events) == tiny_llama.tokenizer.decode(expected)
+
+    async def test_a_seeded_text_is_that_of_a_pipeline(self, tiny_llama: LoadedModel) -> None:
+        backend = tiny_llama.tokenizer.backend
+        make: Any = transformers.pipeline  # its overloads leave this form out
+        pipeline = make("text-generation", model=tiny_llama.model, tokenizer=backend)
+        prompt = "the song that comes next"
+        ids = tuple(tiny_llama.tokenizer.encode(prompt))
+        sampling = Sampling(do_sample=True, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=7)
+        async with self.engine(tiny_llama) as engine:
+            wanted = GenerationRequest(ids, sampling, Stopping(max_new_tokens=15))
+            events = await collect(engine, wanted)
+        transformers.set_seed(7)
+        expected = pipeline(
+            prompt,
+            do_sample=True,
+            top_k=20,
+            top_p=0.9,
+            repetition_penalty=1.2,
+            max_new_tokens=15,
+            return_full_text=False,
+        )
+        assert text_of(events) == expected[0]["generated_text"]
+        assert ending(events).seed == 7
+
+    async def test_a_seed_that_was_drawn_is_reported_and_gives_the_same_again(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama) as engine:
+            first = await collect(engine, request(sampling=Sampling(do_sample=True)))
+            seed = ending(first).seed
+            assert seed is not None
+            again = await collect(engine, request(sampling=Sampling(do_sample=True, seed=seed)))
+        assert ids_of(again) == ids_of(first)
+
+    async def test_the_model_ends_its_text_with_any_of_its_stop_ids(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama) as engine:
+            for stop_id in sorted(tiny_llama.stop_ids):
+                with forced(tiny_llama, [50, 60, stop_id]):
+                    events = await collect(engine, request(ignore_eos=False))
+                assert ending(events).reason is FinishReason.END_OF_SEQUENCE
+                assert ids_of(events) == [50, 60, stop_id]
+                assert text_of(events) == tiny_llama.tokenizer.decode([50, 60])
+
+    async def test_phi3_ends_its_text_with_each_of_its_three_ids(
+        self, tiny_phi3: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_phi3) as engine:
+            for stop_id in (32000, 32001, 32007):
+                with forced(tiny_phi3, [1815, 366, stop_id]):
+                    events = await collect(engine, request(ignore_eos=False))
+                assert ending(events).reason is FinishReason.END_OF_SEQUENCE
+                assert ids_of(events) == [1815, 366, stop_id]
+
+    async def test_a_stop_string_ends_the_text_and_no_part_of_it_is_sent(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        song = tiny_llama.tokenizer.encode("a song about the night, all of it")
+        async with self.engine(tiny_llama) as engine:
+            with forced(tiny_llama, song):
+                events = await collect(engine, request(max_new_tokens=60, stop=("t the n", "zz")))
+        assert text_of(events) == "a song abou"
+        assert ending(events).reason is FinishReason.STOP_STRING
+        assert ending(events).stop == "t the n"
+        assert ending(events).generated_tokens < len(song)
+
+    async def test_every_delta_is_whole_characters(self, tiny_llama: LoadedModel) -> None:
+        text = "坂本 🎵 é 👩‍👩‍👧"
+        ids = tiny_llama.tokenizer.encode(text)
+        async with self.engine(tiny_llama) as engine:
+            with forced(tiny_llama, ids):
+                events = await collect(engine, request(max_new_tokens=len(ids)))
+        deltas = [event.text for event in events if isinstance(event, Delta)]
+        assert "".join(deltas) == text
+        assert not any("\ufffd" in delta for delta in deltas)
+        assert len(deltas) > 5
+
+    async def test_the_context_cuts_the_text_and_refuses_a_prompt_that_fills_it(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        stopping = Stopping(max_new_tokens=100, ignore_eos=True)
+        async with self.engine(tiny_llama) as engine:
+            events = await collect(engine, GenerationRequest((9,) * 250, Sampling(), stopping))
+            assert ending(events).generated_tokens == 6
+            assert ending(events).reason is FinishReason.LENGTH
+            with pytest.raises(PromptTooLongError):
+                await collect(engine, GenerationRequest((9,) * 256, Sampling(), stopping))
+
+    async def test_closing_the_stream_stops_the_model_within_one_step(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama) as engine:
+            with steps(tiny_llama) as seen:
+                stream = engine.generate(request(max_new_tokens=230))
+                async for event in stream:
+                    if isinstance(event, Delta):
+                        break
+                await stream.aclose()
+                closed = len(seen)
+                await collect(engine, request(max_new_tokens=1))
+        # One step may have been under way, and the next request took one.
+        assert len(seen) <= closed + 2
+
+    async def test_a_deadline_ends_the_text_and_what_there_is_stands(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        slow = tiny_llama.model.register_forward_hook(lambda *_: time.sleep(0.02))
+        try:
+            async with self.engine(tiny_llama) as engine:
+                deadline = time.monotonic() + 0.3
+                events = await collect(engine, request(max_new_tokens=200, deadline=deadline))
+        finally:
+            slow.remove()
+        assert ending(events).reason is FinishReason.DEADLINE
+        assert 0 < ending(events).generated_tokens < 200
+        assert len(ids_of(events)) == ending(events).generated_tokens
+
+    async def test_expired_work_never_reaches_the_model(self, tiny_llama: LoadedModel) -> None:
+        async with self.engine(tiny_llama) as engine:
+            with steps(tiny_llama) as seen:
+                events = await collect(engine, request(deadline=time.monotonic() - 1))
+        assert not seen
+        assert ending(events).reason is FinishReason.DEADLINE
+
+    async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama, max_waiting=1) as engine:
+            streams = [engine.generate(request(max_new_tokens=230)) for _ in range(2)]
+            for stream in streams:
+                await anext(stream)
+            with pytest.raises(QueueFullError) as caught:
+                await collect(engine, request())
+            assert caught.value.retry_after_s > 0
+            for stream in streams:
+                await stream.aclose()
+            assert ending(await collect(engine, request())).generated_tokens == 12
+
+    async def test_many_at_once_each_get_their_own_text(self, tiny_llama: LoadedModel) -> None:
+        async with self.engine(tiny_llama) as engine:
+            alone = await collect(engine, request())
+            together = await asyncio.gather(*(collect(engine, request()) for _ in range(8)))
+        for events in together:
+            assert ids_of(events) == ids_of(alone)
+
+    async def test_closing_the_engine_finishes_running_texts(self, tiny_llama: LoadedModel) -> None:
+        engine = self.make(tiny_llama)
+        slow = tiny_llama.model.register_forward_hook(lambda *_: time.sleep(0.01))
+        try:
+            running = [
+                asyncio.create_task(collect(engine, request(max_new_tokens=230))) for _ in range(3)
+            ]
+            await asyncio.sleep(0.1)
+            await engine.close()
+            await engine.close()
+            for events in await asyncio.gather(*running):
+                assert ending(events).reason is FinishReason.CANCELLED
+        finally:
+            slow.remove()
+        with pytest.raises(EngineClosedError):
+            await collect(engine, request())
+
+    async def test_a_failing_model_fails_its_request_and_no_other(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        def fail(*_: Any) -> None:
+            raise RuntimeError("out of luck")
+
+        async with self.engine(tiny_llama) as engine:
+            hook = tiny_llama.model.register_forward_hook(fail)
+            with pytest.raises(GenerationError):
+                await collect(engine, request())
+            hook.remove()
+            assert ending(await collect(engine, request())).reason is FinishReason.LENGTH

@@ -1,0 +1,66 @@
+from collections.abc import Sequence
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from services.generator.detokenizer import Detokenizer
+from services.generator.models import LoadedModel
+from services.generator.tokenization import Tokenizer
+from tests.unit.generator.test_stopping import first_stop
+
+FAMILY, RAINBOW = "👩\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈"
+WORDS = [FAMILY, RAINBOW, "é", "नमस्ते", "坂本", " ", "song", "\n", "🎵", "  "]
+texts = st.text(max_size=30) | st.lists(st.sampled_from(WORDS), max_size=8).map("".join)
+stops = st.lists(st.text("aso 🎵坂", min_size=1, max_size=3), max_size=2)
+
+
+def streamed(tokenizer: Tokenizer, ids: Sequence[int], stop: Sequence[str] = ()) -> list[str]:
+    detokenizer = Detokenizer(tokenizer, stop)
+    deltas = []
+    for token_id in ids:
+        deltas.append(detokenizer.push(token_id))
+        if detokenizer.matched is not None:
+            return deltas
+    return [*deltas, detokenizer.flush()]
+
+
+@given(text=texts, stop=stops)
+@example("song 🎵 song", ["🎵"])
+def test_deltas_add_up_to_the_text_up_to_the_stop(
+    tiny_llama: LoadedModel, text: str, stop: list[str]
+) -> None:
+    tokenizer = tiny_llama.tokenizer
+    ids = tokenizer.encode(text)
+    expected, _ = first_stop(tokenizer.decode(ids), stop)
+    assert "".join(streamed(tokenizer, ids, stop)) == expected
+
+
+@given(ids=st.lists(st.integers(0, 399), max_size=30))
+@settings(max_examples=300)
+def test_bytes_that_make_no_character_come_as_the_decoder_gives_them(
+    tiny_llama: LoadedModel, ids: list[int]
+) -> None:
+    assert "".join(streamed(tiny_llama.tokenizer, ids)) == tiny_llama.tokenizer.decode(ids)
+
+
+@given(text=texts)
+def test_every_delta_is_whole_characters(tiny_llama: LoadedModel, text: str) -> None:
+    deltas = streamed(tiny_llama.tokenizer, tiny_llama.tokenizer.encode(text))
+    assert not any("\ufffd" in delta for delta in deltas) or "\ufffd" in text
+
+
+@given(text=texts, stop=stops)
+def test_sentencepiece_text_keeps_its_spaces(
+    tiny_phi3: LoadedModel, text: str, stop: list[str]
+) -> None:
+    tokenizer = tiny_phi3.tokenizer
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    expected, _ = first_stop(tokenizer.decode(ids), stop)
+    assert "".join(streamed(tokenizer, ids, stop)) == expected
+
+
+def test_special_tokens_say_nothing_and_eat_no_space(tiny_phi3: LoadedModel) -> None:
+    tokenizer = tiny_phi3.tokenizer
+    first, second = (tokenizer.encode(word, add_special_tokens=False) for word in ("one", "two"))
+    ids = [*first, 32007, *second]
+    assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids)

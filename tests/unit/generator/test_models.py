@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from services.generator.models import LoadedModel, ModelSourceError, load
+from services.generator.tokenization import ChatMessage
+
+BANANAS = "Can you provide ways to eat combinations of bananas and dragonfruits?"
+
+
+def test_a_phi3_chat_prompt_has_the_ids_of_the_published_model(tiny_phi3: LoadedModel) -> None:
+    ids = tiny_phi3.tokenizer.encode_chat([ChatMessage("user", BANANAS)])
+    assert ids == [
+        *(32010, 1815, 366, 3867, 5837, 304, 17545, 18240, 310, 9892),
+        *(16397, 322, 8338, 265, 29888, 21211, 29973, 32007, 32001),
+    ]
+
+
+def test_a_phi3_stops_at_each_of_its_three_ids(tiny_phi3: LoadedModel) -> None:
+    assert tiny_phi3.stop_ids == {32000, 32001, 32007}
+
+
+def test_a_folder_without_generation_config_stops_at_the_turns_end_all_the_same(
+    tiny_phi3: LoadedModel, shared_data: Path, tmp_path: Path
+) -> None:
+    from tests.tiny_models import save_tiny_phi3
+
+    folder = save_tiny_phi3(tmp_path / "copy", shared_data / "phi3_mini_4k")
+    (folder / "generation_config.json").unlink()
+    assert load(str(folder), cache=tmp_path).stop_ids >= {32000, 32007}
+
+
+def test_a_model_is_described(tiny_llama: LoadedModel) -> None:
+    described = tiny_llama.description
+    assert described.name == "tiny-llama"
+    assert described.architecture == "LlamaForCausalLM"
+    assert described.dtype == "float32"
+    assert described.context_length == 256
+    assert described.tokenizer.algorithm == "BPE"
+    assert ("<|end|>", 1) in described.tokenizer.special_tokens
+    assert described.parameters == sum(p.numel() for p in tiny_llama.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("./nowhere", "there is no such folder"),
+        ("/nowhere/at/all", "there is no such folder"),
+        ("just-a-word", "there is no such folder"),
+        ("nothing.gguf", "there is no such file"),
+    ],
+)
+def test_a_source_that_is_not_there_is_told(source: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelSourceError, match=told):
+        load(source, cache=tmp_path)
+
+
+def test_a_folder_that_holds_no_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelSourceError, match=r"config\.json"):
+        load(str(tmp_path), cache=tmp_path)
+
+
+def test_a_folder_with_a_broken_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelSourceError, match="cannot be loaded"):
+        load(str(tmp_path), cache=tmp_path)
+
+
+def test_a_file_that_is_no_gguf_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(b"GGUF" + bytes(100))
+    cache = tmp_path / "cache"
+    with pytest.raises(ModelSourceError, match=r"broken\.gguf"):
+        load(str(file), cache=cache)
+    assert not list(cache.iterdir())

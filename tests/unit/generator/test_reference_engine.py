@@ -1,0 +1,9 @@
+from services.generator.engine.interface import Engine
+from services.generator.engine.reference import ReferenceEngine
+from services.generator.models import LoadedModel
+from tests.unit.generator.engine_suite import EngineSuite
+
+
+class TestReferenceEngine(EngineSuite):
+    def make(self, loaded: LoadedModel, *, max_waiting: int = 16) -> Engine:
+        return ReferenceEngine(loaded, max_waiting)

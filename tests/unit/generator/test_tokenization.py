@@ -1,0 +1,41 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.generator.models import LoadedModel
+from services.generator.tokenization import ChatMessage, ChatTemplateError, UnknownTokenError
+
+
+@given(text=st.text(max_size=40))
+def test_text_survives_the_way_to_tokens_and_back(tiny_llama: LoadedModel, text: str) -> None:
+    tokenizer = tiny_llama.tokenizer
+    assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=False) == text
+
+
+@given(text=st.text(max_size=40))
+def test_offsets_are_characters_of_the_text_in_order(tiny_llama: LoadedModel, text: str) -> None:
+    tokens = tiny_llama.tokenizer.tokens(text)
+    assert all(0 <= token.start <= token.end <= len(text) for token in tokens)
+    assert [token.start for token in tokens] == sorted(token.start for token in tokens)
+    covered = {place for token in tokens for place in range(token.start, token.end)}
+    assert covered == set(range(len(text)))
+
+
+def test_an_id_outside_the_vocabulary_is_named_with_its_place(tiny_llama: LoadedModel) -> None:
+    with pytest.raises(UnknownTokenError) as caught:
+        tiny_llama.tokenizer.check([1, 2, 400])
+    assert (caught.value.index, caught.value.token_id) == (2, 400)
+
+
+def test_a_template_that_refuses_a_chat_is_told(tiny_phi3: LoadedModel) -> None:
+    tokenizer = tiny_phi3.tokenizer
+    template = tokenizer.backend.chat_template
+    try:
+        tokenizer.backend.chat_template = "{{ raise_exception('roles must alternate') }}"
+        with pytest.raises(ChatTemplateError, match="roles must alternate"):
+            tokenizer.encode_chat([ChatMessage("user", "Hi")])
+        tokenizer.backend.chat_template = None
+        with pytest.raises(ChatTemplateError, match="no chat template"):
+            tokenizer.encode_chat([ChatMessage("user", "Hi")])
+    finally:
+        tokenizer.backend.chat_template = template
