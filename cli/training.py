@@ -1,0 +1,100 @@
+"""Train and download with progress bars."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from services.recommender import artifact
+from services.recommender.download import DownloadError, download_dataset, resolve_source
+from services.recommender.playlists import Corpus, CorpusError, read_yes
+from services.recommender.starter import starter_corpus
+from services.recommender.training import PRESETS, TrainingError, train
+from serving.settings import HomeSettings
+
+STARTER = "starter"
+
+
+class TrainError(Exception):
+    """No model was trained or no data fetched; the message says why, in a line."""
+
+
+def train_model(data: str, preset: str, models: Path | None) -> Path:
+    """Train on a corpus, save the model as a new version, and give its folder."""
+    if preset not in PRESETS:
+        raise TrainError(f"there is no preset {preset!r}; known are: {', '.join(PRESETS)}")
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        corpus = read_corpus(data)
+        console.print(
+            f"{corpus.name}: {len(corpus.catalogue):,} songs, {len(corpus.playlists):,} playlists"
+        )
+        with _bar(TimeRemainingColumn()) as bar:
+            task = bar.add_task(f"training ({preset})", total=None)
+            model = train(
+                corpus,
+                PRESETS[preset],
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        folder = artifact.save(model, models or HomeSettings().home / "models")
+    except (artifact.ArtifactError, CorpusError, DownloadError, TrainingError) as error:
+        raise TrainError(str(error)) from None
+    console.print(f"saved {folder}")
+    return folder
+
+
+def read_corpus(data: str) -> Corpus:
+    """Read a corpus from a folder or an address, or make the built-in one.
+
+    Raises:
+        CorpusError: it is malformed.
+        DownloadError: it cannot be fetched.
+    """
+    if data == STARTER:
+        return starter_corpus()
+    with _Downloads() as downloads:
+        folder = resolve_source(data, HomeSettings().home / "data", downloads.report)
+    return read_yes(folder)
+
+
+def download_data(name: str, folder: Path | None) -> None:
+    """Fetch a data set and say how to train on it."""
+    try:
+        with _Downloads() as downloads:
+            place = download_dataset(name, folder or HomeSettings().home / "data", downloads.report)
+    except DownloadError as error:
+        raise TrainError(str(error)) from None
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"fetched {place}; train on it with: segue train --data {place}")
+
+
+class _Downloads:
+    """A progress bar for each file."""
+
+    def __init__(self) -> None:
+        self._bar = _bar(DownloadColumn())
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "_Downloads":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def report(self, name: str, size: int, total: int | None) -> None:
+        """Move the file's bar."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._tasks[name], completed=size, total=total)
+
+
+def _bar(measure: DownloadColumn | TimeRemainingColumn) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), measure)

@@ -1,0 +1,113 @@
+"""The generator's RPCs, over the wire, with the embedded model."""
+
+import time
+
+import grpc
+import pytest
+from segue.generator.v1 import generation_pb2
+from segue.generator.v1 import generator_service_pb2 as pb
+
+from tests.stack.conftest import Running
+
+CHAT = generation_pb2.Chat(
+    messages=[
+        generation_pb2.ChatMessage(
+            role=generation_pb2.ROLE_USER, content="What is the capital of France?"
+        )
+    ]
+)
+
+
+def stopping(**fields: object) -> generation_pb2.Stopping:
+    return generation_pb2.Stopping(**fields)  # type: ignore[arg-type]
+
+
+def test_the_model_answers(running: Running) -> None:
+    request = pb.GenerateRequest(chat=CHAT, stopping=stopping(max_new_tokens=20))
+    answer = running.generator.Generate(request)
+    assert "Paris" in answer.text
+    assert answer.finished.reason == generation_pb2.FINISH_REASON_END_OF_SEQUENCE
+    assert answer.finished.usage.generated_tokens == len(answer.token_ids)
+
+
+def test_a_stream_is_the_same_text_in_pieces(running: Running) -> None:
+    limit = stopping(max_new_tokens=16)
+    whole = running.generator.Generate(pb.GenerateRequest(prompt="The song", stopping=limit))
+    events = list(
+        running.generator.GenerateStream(
+            pb.GenerateStreamRequest(prompt="The song", stopping=limit)
+        )
+    )
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds == ["started", *["delta"] * (len(events) - 2), "finished"]
+    assert "".join(event.delta.text for event in events[1:-1]) == whole.text
+    ids = [token_id for event in events[1:-1] for token_id in event.delta.token_ids]
+    assert ids == list(whole.token_ids)
+    assert len(kinds) > 8
+    assert events[-1].finished.reason == generation_pb2.FINISH_REASON_LENGTH
+
+
+def test_the_request_id_of_the_caller_comes_back(running: Running) -> None:
+    request = pb.GenerateStreamRequest(prompt="Hi", stopping=stopping(max_new_tokens=1))
+    events = list(running.generator.GenerateStream(request, metadata=(("x-request-id", "mine-1"),)))
+    assert events[0].started.request_id == "mine-1"
+
+
+def test_the_full_text_begins_with_the_prompt(running: Running) -> None:
+    request = pb.GenerateRequest(
+        prompt="One two three", return_full_text=True, stopping=stopping(max_new_tokens=4)
+    )
+    assert running.generator.Generate(request).text.startswith("One two three")
+
+
+def test_a_deadline_ends_a_stream_with_the_text_so_far(running: Running) -> None:
+    request = pb.GenerateStreamRequest(
+        prompt="A very long story:", stopping=stopping(max_new_tokens=2000, ignore_eos=True)
+    )
+    events = list(running.generator.GenerateStream(request, timeout=2))
+    assert events[-1].finished.reason == generation_pb2.FINISH_REASON_DEADLINE
+    assert any(event.delta.text for event in events)
+
+
+def test_a_deadline_ends_a_unary_call_with_an_error(running: Running) -> None:
+    request = pb.GenerateRequest(
+        prompt="A very long story:", stopping=stopping(max_new_tokens=2000, ignore_eos=True)
+    )
+    with pytest.raises(grpc.RpcError) as caught:
+        running.generator.Generate(request, timeout=1)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_client_that_goes_away_makes_room_for_the_next(running: Running) -> None:
+    endless = pb.GenerateStreamRequest(
+        prompt="A very long story:", stopping=stopping(max_new_tokens=4000, ignore_eos=True)
+    )
+    call = running.generator.GenerateStream(endless)
+    next(call)
+    next(call)
+    call.cancel()
+    begin = time.monotonic()
+    request = pb.GenerateRequest(prompt="Hi", stopping=stopping(max_new_tokens=1))
+    finished = running.generator.Generate(request, timeout=30).finished
+    # Had the first gone on, this one would have waited for minutes.
+    assert time.monotonic() - begin < 15
+    assert finished.usage.generated_tokens == 1
+
+
+def test_tokens_know_their_place_and_join_to_the_text(running: Running) -> None:
+    text = "Björk, 坂本龍一 & Sigur Rós 🎵"
+    tokens = running.generator.Tokenize(pb.TokenizeRequest(text=text)).tokens
+    assert tokens[0].start == 0
+    assert tokens[-1].end == len(text)
+    ids = [token.id for token in tokens]
+    assert running.generator.Detokenize(pb.DetokenizeRequest(ids=ids)).text == text
+
+
+def test_the_model_is_described(running: Running) -> None:
+    model = running.generator.GetModel(pb.GetModelRequest()).model
+    assert model.architecture == "LlamaForCausalLM"
+    assert 134_000_000 < model.parameters < 136_000_000
+    assert model.context_length == 8192
+    assert model.engine == "reference"
+    assert model.tokenizer.algorithm == "BPE"
+    assert "<|im_end|>" in {token.text for token in model.tokenizer.special_tokens}
