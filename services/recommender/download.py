@@ -94,6 +94,9 @@ def download(
             return
         except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
             raise DownloadError(f"{url}: cannot be had ({error}); check the address") from error
+        except OSError as error:
+            problem = f"{target}: cannot be written: {error.strerror}; choose another folder"
+            raise DownloadError(problem) from error
         except (httpx.TransportError, _TransientError) as error:
             if attempt == _ATTEMPTS:
                 raise DownloadError(_unreachable(url, target, error)) from error

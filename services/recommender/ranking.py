@@ -23,7 +23,7 @@ class Ranking:
     """The best songs, best first.
 
     Attributes:
-        positions: int64 (k,), each once; songs with equal scores by position.
+        positions: int64 (k,), each once; songs that are equally good by position.
         scores: float64 (k,), non-increasing.
     """
 

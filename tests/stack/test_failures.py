@@ -105,7 +105,7 @@ def test_a_generator_that_hangs_past_the_deadline_leaves_the_songs(fragile: Frag
 
 def test_a_narration_that_outlasts_its_deadline_ends_in_order(fragile: Fragile) -> None:
     fragile.start_generator()
-    events = list(fragile.gateway.Narrate(NARRATE, timeout=3))
+    events = list(fragile.gateway.Narrate(NARRATE, timeout=6))
     assert any(event.text.text for event in events)
     finished = events[-1].finished
     assert finished.reason == generation_pb2.FINISH_REASON_DEADLINE

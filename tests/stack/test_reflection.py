@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from cli.stack import HOST, Ports, server, wait_until_serving
 from tests.stack.conftest import Running
 
 SERVICES = {
@@ -68,3 +70,16 @@ def test_health_answers_for_the_server_and_for_its_service(running: Running, nam
         with pytest.raises(grpc.RpcError) as caught:
             check(health_pb2.HealthCheckRequest(service="no.such.Service"), timeout=5)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_metrics_count_calls_by_method_and_code(models: Path, tmp_path: Path) -> None:
+    ports = Ports.free()
+    flags = (f"--models={models}", f"--metrics-port={ports.gateway}")
+    with server("recommender", ports.recommender, tmp_path, *flags) as member:
+        wait_until_serving(member)
+        url = f"http://{member.address}/{SERVICES['recommender']}/GetModel"
+        buf_curl(url, "-d", "{}")
+        with urllib.request.urlopen(f"http://{HOST}:{ports.gateway}/metrics", timeout=5) as page:
+            text = page.read().decode()
+    labels = f'grpc_code="OK",grpc_method="GetModel",grpc_service="{SERVICES["recommender"]}"'
+    assert f"grpc_server_handled_total{{{labels}}} 1.0" in text

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-import transformers
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
@@ -107,7 +106,7 @@ class ReferenceEngine(Engine):
         model = self._loaded.model
         prompt = torch.tensor([job.request.prompt_ids], device=model.device)
         if job.seed is not None:
-            transformers.set_seed(job.seed)
+            torch.manual_seed(job.seed)  # `set_seed` fails beyond 32 bits, numpy's limit
         with torch.inference_mode():
             model.generate(
                 prompt,

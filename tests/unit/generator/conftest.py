@@ -7,6 +7,8 @@ import pytest
 from services.generator.models import LoadedModel, load
 from tests.tiny_models import save_tiny_llama, save_tiny_phi3
 
+pytest.register_assert_rewrite("tests.unit.generator.engine_suite")
+
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:

@@ -158,6 +158,36 @@ class EngineSuite(ABC):
             again = await collect(engine, request(sampling=Sampling(do_sample=True, seed=seed)))
         assert ids_of(again) == ids_of(first)
 
+    async def test_the_largest_seed_of_the_contract_is_a_seed(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        wanted = request(sampling=Sampling(do_sample=True, seed=2**63 - 1))
+        async with self.engine(tiny_llama) as engine:
+            first, again = await collect(engine, wanted), await collect(engine, wanted)
+        assert ids_of(again) == ids_of(first)
+        assert ending(first).seed == 2**63 - 1
+
+    async def test_the_text_goes_on_when_the_models_end_is_ignored(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        stop_id = min(tiny_llama.stop_ids)
+        async with self.engine(tiny_llama) as engine:
+            with forced(tiny_llama, [50, stop_id, 60]):
+                events = await collect(engine, request(max_new_tokens=3))
+        assert ending(events).reason is FinishReason.LENGTH
+        assert ids_of(events) == [50, stop_id, 60]
+        assert text_of(events) == tiny_llama.tokenizer.decode([50, 60])
+
+    async def test_the_model_ends_no_text_before_the_fewest_tokens_wanted(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        stop_id = min(tiny_llama.stop_ids)
+        async with self.engine(tiny_llama) as engine:
+            with forced(tiny_llama, [stop_id]):
+                events = await collect(engine, request(ignore_eos=False, min_new_tokens=3))
+        assert not tiny_llama.stop_ids.intersection(ids_of(events)[:3])
+        assert ids_of(events)[3:] == [stop_id]
+
     async def test_the_model_ends_its_text_with_any_of_its_stop_ids(
         self, tiny_llama: LoadedModel
     ) -> None:
@@ -241,6 +271,7 @@ class EngineSuite(ABC):
         assert ending(events).reason is FinishReason.DEADLINE
         assert 0 < ending(events).generated_tokens < 200
         assert len(ids_of(events)) == ending(events).generated_tokens
+        assert text_of(events) == tiny_llama.tokenizer.decode(ids_of(events))
 
     async def test_expired_work_never_reaches_the_model(self, tiny_llama: LoadedModel) -> None:
         async with self.engine(tiny_llama) as engine:

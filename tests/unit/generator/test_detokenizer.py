@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -35,12 +36,13 @@ def test_deltas_add_up_to_the_text_up_to_the_stop(
     assert "".join(streamed(tokenizer, ids, stop)) == expected
 
 
-@given(ids=st.lists(st.integers(0, 399), max_size=30))
+@given(ids=st.lists(st.integers(0, 399), max_size=30), stop=stops | st.just(["\ufffd"]))
 @settings(max_examples=300)
 def test_bytes_that_make_no_character_come_as_the_decoder_gives_them(
-    tiny_llama: LoadedModel, ids: list[int]
+    tiny_llama: LoadedModel, ids: list[int], stop: list[str]
 ) -> None:
-    assert "".join(streamed(tiny_llama.tokenizer, ids)) == tiny_llama.tokenizer.decode(ids)
+    expected, _ = first_stop(tiny_llama.tokenizer.decode(ids), stop)
+    assert "".join(streamed(tiny_llama.tokenizer, ids, stop)) == expected
 
 
 @given(text=texts)
@@ -59,8 +61,9 @@ def test_sentencepiece_text_keeps_its_spaces(
     assert "".join(streamed(tokenizer, ids, stop)) == expected
 
 
-def test_special_tokens_say_nothing_and_eat_no_space(tiny_phi3: LoadedModel) -> None:
+@pytest.mark.parametrize("silent", [32007, 32063], ids=["special", "without a name"])
+def test_tokens_that_say_nothing_eat_no_space(tiny_phi3: LoadedModel, silent: int) -> None:
     tokenizer = tiny_phi3.tokenizer
     first, second = (tokenizer.encode(word, add_special_tokens=False) for word in ("one", "two"))
-    ids = [*first, 32007, *second]
-    assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids)
+    ids = [*first, silent, *second]
+    assert "".join(streamed(tokenizer, ids)) == tokenizer.decode(ids) == "one two"

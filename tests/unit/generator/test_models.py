@@ -1,9 +1,13 @@
+import shutil
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.generator.models import LoadedModel, ModelSourceError, load
 from services.generator.tokenization import ChatMessage
+from tests.tiny_models import save_tiny_llama, save_tiny_phi3
 
 BANANAS = "Can you provide ways to eat combinations of bananas and dragonfruits?"
 
@@ -23,8 +27,6 @@ def test_a_phi3_stops_at_each_of_its_three_ids(tiny_phi3: LoadedModel) -> None:
 def test_a_folder_without_generation_config_stops_at_the_turns_end_all_the_same(
     tiny_phi3: LoadedModel, shared_data: Path, tmp_path: Path
 ) -> None:
-    from tests.tiny_models import save_tiny_phi3
-
     folder = save_tiny_phi3(tmp_path / "copy", shared_data / "phi3_mini_4k")
     (folder / "generation_config.json").unlink()
     assert load(str(folder), cache=tmp_path).stop_ids >= {32000, 32007}
@@ -41,11 +43,22 @@ def test_a_model_is_described(tiny_llama: LoadedModel) -> None:
     assert described.parameters == sum(p.numel() for p in tiny_llama.model.parameters())
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("nothing may be asked of the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
     ("source", "told"),
     [
         ("./nowhere", "there is no such folder"),
         ("/nowhere/at/all", "there is no such folder"),
+        ("one/too/many", "there is no such folder"),
         ("just-a-word", "there is no such folder"),
         ("nothing.gguf", "there is no such file"),
     ],
@@ -60,10 +73,30 @@ def test_a_folder_that_holds_no_model_is_told(tmp_path: Path) -> None:
         load(str(tmp_path), cache=tmp_path)
 
 
-def test_a_folder_with_a_broken_model_is_told(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+@pytest.fixture(scope="module")
+def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llama(tmp_path_factory.mktemp("whole") / "model")
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"model_type": "nope"}', b"\xff" * 99])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_with_a_broken_file_is_told(
+    whole_model: Path, file: str, content: bytes, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(whole_model, folder)
+    (folder / file).write_bytes(content)
     with pytest.raises(ModelSourceError, match="cannot be loaded"):
-        load(str(tmp_path), cache=tmp_path)
+        load(str(folder), cache=tmp_path)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_folder_without_weights_is_told(whole_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(whole_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(ModelSourceError, match=r"cannot be loaded: .*model\.safetensors"):
+        load(str(folder), cache=tmp_path)
 
 
 def test_a_file_that_is_no_gguf_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:

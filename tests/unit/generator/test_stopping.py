@@ -29,9 +29,19 @@ def first_stop(text: str, stops: list[str]) -> tuple[str, str | None]:
 
 @given(texts, stop_lists, st.lists(st.integers(0, 100), max_size=10))
 @example("abcd", ["abcd", "bc"], [])
+@example("abcabd", ["abd"], [4])
+@example("xabc", ["bc", "abc"], [])
 def test_the_text_ends_before_the_stop_that_is_complete_first(
     text: str, stops: list[str], cuts: list[int]
 ) -> None:
+    matcher = StopMatcher(stops)
+    passed = "".join(matcher.push(piece) for piece in pieces(text, cuts)) + matcher.flush()
+    assert (passed, matcher.matched) == first_stop(text, stops)
+
+
+@given(texts, stop_lists)
+@example("aab", ["aac"])
+def test_nothing_is_held_back_but_the_beginning_of_a_stop(text: str, stops: list[str]) -> None:
     matcher = StopMatcher(stops)
     passed = ""
     for end in range(1, len(text) + 1):
@@ -40,3 +50,9 @@ def test_the_text_ends_before_the_stop_that_is_complete_first(
             return
         held = text[len(passed) : end]
         assert held == "" or any(stop.startswith(held) for stop in stops)
+
+
+def test_after_a_stop_nothing_is_passed_on() -> None:
+    matcher = StopMatcher(["b"])
+    assert matcher.push("abc") == "a"
+    assert matcher.push("more") + matcher.flush() == ""

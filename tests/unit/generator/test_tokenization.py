@@ -21,10 +21,33 @@ def test_offsets_are_characters_of_the_text_in_order(tiny_llama: LoadedModel, te
     assert covered == set(range(len(text)))
 
 
-def test_an_id_outside_the_vocabulary_is_named_with_its_place(tiny_llama: LoadedModel) -> None:
-    with pytest.raises(UnknownTokenError) as caught:
-        tiny_llama.tokenizer.check([1, 2, 400])
-    assert (caught.value.index, caught.value.token_id) == (2, 400)
+@pytest.mark.parametrize(
+    "text", ["One song, two songs", "Sigur Rós\n坂本 🎵", "👩\u200d👩\u200d👧 नमस्ते", ""]
+)
+def test_sentencepiece_text_survives_and_its_tokens_cover_it(
+    tiny_phi3: LoadedModel, text: str
+) -> None:
+    tokenizer = tiny_phi3.tokenizer
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    tokens = tokenizer.tokens(text)
+    assert {i for token in tokens for i in range(token.start, token.end)} == set(range(len(text)))
+
+
+def test_a_token_knows_its_id_its_piece_and_its_characters(tiny_llama: LoadedModel) -> None:
+    tokens = tiny_llama.tokenizer.tokens("é the song")
+    assert [token.id for token in tokens] == tiny_llama.tokenizer.encode("é the song")
+    song = tokens[-1]
+    assert (song.piece, "é the song"[song.start : song.end]) == ("Ġsong", " song")
+
+
+@pytest.mark.parametrize("outside", [-1, 400, 2**31 - 1])
+def test_an_id_outside_the_vocabulary_is_named_with_its_place(
+    tiny_llama: LoadedModel, outside: int
+) -> None:
+    tiny_llama.tokenizer.check([0, 399])
+    with pytest.raises(UnknownTokenError, match=rf"{outside} .* from 0 to 399") as caught:
+        tiny_llama.tokenizer.check([1, 2, outside, -5])
+    assert (caught.value.index, caught.value.token_id) == (2, outside)
 
 
 def test_a_template_that_refuses_a_chat_is_told(tiny_phi3: LoadedModel) -> None:

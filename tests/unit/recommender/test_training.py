@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gensim.models import Word2Vec
 
 from services.recommender import ranking
 from services.recommender.catalogue import Catalogue, Song
@@ -103,6 +104,41 @@ class TestTheModel:
         assert np.mean(after) > 0.9
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        QUICK,
+        replace(QUICK, window=1),
+        replace(QUICK, sg=1, negative=9, ns_exponent=0.25, seed=5),
+        replace(QUICK, epochs=4, sample=1e-5, alpha=0.1),
+    ],
+    ids=["quick", "narrow", "skip-gram", "long"],
+)
+def test_vectors_are_those_that_gensim_learns_with_the_same_settings(
+    tiny_corpus: Corpus, settings: Hyperparameters
+) -> None:
+    catalogue = tiny_corpus.catalogue
+    sentences = [[catalogue.ids[song] for song in p] for p in tiny_corpus.playlists]
+    word2vec = Word2Vec(
+        sentences,
+        vector_size=settings.vector_size,
+        window=settings.window,
+        min_count=settings.min_count,
+        negative=settings.negative,
+        epochs=settings.epochs,
+        sg=settings.sg,
+        ns_exponent=settings.ns_exponent,
+        sample=settings.sample,
+        alpha=settings.alpha,
+        seed=settings.seed,
+        workers=1,
+    )
+    model = train(tiny_corpus, settings)
+    assert ids_of(model) == word2vec.wv.index_to_key
+    np.testing.assert_array_equal(model.vectors, word2vec.wv.vectors)
+    np.testing.assert_array_equal(model.output_vectors, word2vec.syn1neg)
+
+
 class TestTheSeed:
     def test_the_same_one_gives_the_same_model_with_one_worker(self) -> None:
         first, second = (train(numbered_corpus(), QUICK) for _ in range(2))
@@ -119,15 +155,15 @@ class TestProgress:
     def test_it_grows_to_the_total_which_stays(self) -> None:
         random = np.random.default_rng(0)
         songs = [Song(str(k), "", "") for k in range(50)]
-        playlists = Playlists.from_lists(random.integers(0, 50, (600, 50)).tolist())
+        playlists = Playlists.from_lists(random.integers(0, 50, (601, 50)).tolist())
         corpus = Corpus("long", Catalogue.from_songs(songs), playlists)
         told: list[tuple[int, int]] = []
         train(corpus, QUICK, lambda read, total: told.append((read, total)))
         reads = [read for read, _ in told]
-        assert {total for _, total in told} == {3 * 30_000}
+        assert {total for _, total in told} == {3 * 30_050}
         assert reads == sorted(reads)
         assert len(reads) > 3
-        assert reads[-1] == 3 * 30_000
+        assert reads[-1] == 3 * 30_050
 
 
 @pytest.mark.parametrize("playlists", [[[3, 2]], []], ids=["too seldom", "none at all"])

@@ -305,7 +305,9 @@ class NarrateRequest(_message.Message):
 
     @_builtins.property
     def stopping(self) -> _generation_pb2.Stopping:
-        """When the text ends; `max_new_tokens` is 160 when not set."""
+        """When the text ends; when not set, `max_new_tokens` is 160 and `min_new_tokens` 40, or
+        `max_new_tokens` if that is less, so that a small model does not stop short of the songs.
+        """
 
     def __init__(
         self,
