@@ -19,7 +19,8 @@ class Detokenizer:
     the difference is the new text. Special tokens say nothing.
 
     The texts that `push` and `flush` return add up to the text of all tokens, cut before the first
-    stop string.
+    stop string. One case differs: a decoder of single bytes gives up a whole run of them for one
+    that fits nowhere, and here the characters of the run that were whole before it stand.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
@@ -43,8 +44,10 @@ class Detokenizer:
         text = self._tokenizer.decode(self._window)
         if not text.startswith(self._context):
             # Where bytes stand for characters that the vocabulary lacks, an unfinished one spoils
-            # those before it as well, until it is whole.
-            return ""
+            # the whole ones before it too. Those are told already, so they stand, and the window
+            # begins anew with the byte.
+            self._window, self._told, self._context = self._window[self._told :], 0, ""
+            text = self._tokenizer.decode(self._window)
         tail = text[len(self._context) :]
         complete = tail[: len(tail) - _incomplete(tail)]
         new = complete[self._ahead :]

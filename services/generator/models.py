@@ -100,7 +100,8 @@ def load(
     if not tokenizer.is_fast:
         raise ModelSourceError(f"{source}: its tokenizer has no fast form, which is needed")
     model.eval()
-    wrapped = Tokenizer(tokenizer, max(model.config.vocab_size, len(tokenizer)))
+    embeddings: Any = model.get_input_embeddings()
+    wrapped = Tokenizer(tokenizer, embeddings.num_embeddings)
     return LoadedModel(
         model, wrapped, _stop_ids(model, tokenizer), _describe(_name(source), model, wrapped)
     )
@@ -201,7 +202,7 @@ def _device_map() -> str | None:
 
 
 def _unusable(source: str, place: str | Path, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(place, Path):
         return f"{source}: the model in it cannot be loaded: {reason}"
     return (

@@ -47,7 +47,7 @@ class Tokenizer:
 
     Args:
         backend: A fast tokenizer; only these know character offsets.
-        vocabulary_size: Ids that the model accepts, which may be more than the tokenizer names.
+        vocabulary_size: Ids that the model accepts, whether or not the tokenizer names them.
     """
 
     def __init__(self, backend: PreTrainedTokenizerBase, vocabulary_size: int) -> None:

@@ -8,13 +8,12 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import BaseStreamer
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.engine.interface import (
@@ -58,15 +57,17 @@ class ReferenceEngine(Engine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """See `Engine.generate`."""
         job = self._admit(request)
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, job)
+        self._thread.submit(self._run, job)
         try:
             yield Started(len(request.prompt_ids))
-            while (event := await job.events.get()) is not None:
+            event: Delta | Finished | GenerationError | None = None
+            while not isinstance(event, Finished):
+                event = await job.events.get()
+                if isinstance(event, GenerationError):
+                    raise event
                 yield event
-            await running
-            yield job.finished()
         finally:
-            job.cancel()
+            job.leave()
             self._jobs.discard(job)
 
     async def close(self) -> None:
@@ -92,13 +93,15 @@ class ReferenceEngine(Engine):
 
     def _run(self, job: "_Job") -> None:
         """Generate one text; in the engine's thread."""
+        if not job.claim():
+            return  # its deadline came while it waited
         try:
             if not job.over():
                 self._generate(job)
                 self._usual_s += 0.2 * (job.running_s() - self._usual_s)
         except Exception as error:
-            raise GenerationError(f"the model failed: {type(error).__name__}") from error
-        finally:
+            job.fail(error)
+        else:
             job.end()
 
     def _generate(self, job: "_Job") -> None:
@@ -111,8 +114,7 @@ class ReferenceEngine(Engine):
             model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
-                streamer=_Streamer(job),
-                stopping_criteria=StoppingCriteriaList([_Over(job)]),
+                stopping_criteria=StoppingCriteriaList([_Step(job)]),
                 **_arguments(job.request, self._loaded),
             )
 
@@ -122,12 +124,13 @@ class _Job:
 
     def __init__(self, request: GenerationRequest, loaded: LoadedModel) -> None:
         self.request = request
-        self.events: asyncio.Queue[Delta | None] = asyncio.Queue()
+        self.events: asyncio.Queue[Delta | Finished | GenerationError] = asyncio.Queue()
         self.seed = _seed(request.sampling)
         self._loop = asyncio.get_running_loop()
         self._stop_ids = loaded.stop_ids
         self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
         self._cancelled = threading.Event()
+        self._claim = threading.Lock()
         self._expired = False
         self._unsent: list[int] = []
         self._generated = 0
@@ -135,6 +138,17 @@ class _Job:
         self._arrived = time.monotonic()
         self._begun: float | None = None
         self._first: float | None = None
+        self._expiry = self._expire_in_time()
+
+    def claim(self) -> bool:
+        """Become the one who ends the job: the engine's thread, or the deadline if it is first."""
+        return self._claim.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Nobody reads the events any more."""
+        self.cancel()
+        if self._expiry:
+            self._expiry.cancel()
 
     def cancel(self) -> None:
         """Stop the model before its next step."""
@@ -167,14 +181,34 @@ class _Job:
             self._send(text)
 
     def end(self) -> None:
-        """Send what was held back, and that nothing more comes."""
+        """Send what was held back, and how the text ended."""
+        self._release()
+        self._emit(self._finished())
+
+    def fail(self, error: Exception) -> None:
+        """Send what was held back, and that the model failed."""
+        self._release()
+        failure = GenerationError(f"the model failed: {type(error).__name__}")
+        failure.__cause__ = error
+        self._emit(failure)
+
+    def _expire_in_time(self) -> asyncio.TimerHandle | None:
+        if self.request.deadline is None:
+            return None
+        left = max(0.0, self.request.deadline - time.monotonic())
+        return self._loop.call_later(left, self._expire_waiting)
+
+    def _expire_waiting(self) -> None:
+        if self.claim():
+            self._expired = True
+            self.end()
+
+    def _release(self) -> None:
         text = self._detokenizer.flush()
         if text or self._unsent:
             self._send(text)
-        self._emit(None)
 
-    def finished(self) -> Finished:
-        """How it ended; after `end`."""
+    def _finished(self) -> Finished:
         now = time.monotonic()
         return Finished(
             reason=self._reason(),
@@ -203,33 +237,22 @@ class _Job:
         self._emit(Delta(text, tuple(self._unsent)))
         self._unsent.clear()
 
-    def _emit(self, event: Delta | None) -> None:
+    def _emit(self, event: Delta | Finished | GenerationError) -> None:
         self._loop.call_soon_threadsafe(self.events.put_nowait, event)
 
 
-class _Streamer(BaseStreamer):
-    """Hands each token to the job; `generate` gives it the prompt first."""
+class _Step(StoppingCriteria):
+    """Hands each token to the job and ends the text when the job says so.
 
-    def __init__(self, job: _Job) -> None:
-        self._job = job
-        self._prompt_seen = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self._prompt_seen:
-            self._job.put(int(value.item()))
-        self._prompt_seen = True
-
-    def end(self) -> None:
-        """The job learns of the end in the engine, whether `generate` returned or raised."""
-
-
-class _Over(StoppingCriteria):
-    """Ends the text when the job says so; asked after every step."""
+    A streamer would get the token only after this question has been asked, so that a stop string
+    would be seen one step too late.
+    """
 
     def __init__(self, job: _Job) -> None:
         self._job = job
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        self._job.put(int(input_ids[0, -1]))
         return torch.full((1,), self._job.over(), device=input_ids.device, dtype=torch.bool)
 
 
@@ -246,10 +269,10 @@ def _arguments(request: GenerationRequest, loaded: LoadedModel) -> dict[str, Any
     room = loaded.description.context_length - len(request.prompt_ids)
     arguments: dict[str, Any] = {
         "max_new_tokens": min(stopping.max_new_tokens, room),
-        "min_new_tokens": stopping.min_new_tokens or None,
+        "min_new_tokens": min(stopping.min_new_tokens, room) or None,
         "do_sample": sampling.do_sample,
         "repetition_penalty": sampling.repetition_penalty,
-        "eos_token_id": None if stopping.ignore_eos else _sorted(loaded.stop_ids),
+        "eos_token_id": None if stopping.ignore_eos else sorted(loaded.stop_ids),
         "pad_token_id": min(loaded.stop_ids, default=0),
     }
     if sampling.do_sample:
@@ -260,7 +283,3 @@ def _arguments(request: GenerationRequest, loaded: LoadedModel) -> dict[str, Any
             "min_p": sampling.min_p or None,
         }
     return arguments
-
-
-def _sorted(ids: Sequence[int] | frozenset[int]) -> list[int]:
-    return sorted(ids)

@@ -1,6 +1,7 @@
 """What every engine promises; each engine's test class inherits it."""
 
 import asyncio
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
@@ -219,7 +220,11 @@ class EngineSuite(ABC):
         assert text_of(events) == "a song abou"
         assert ending(events).reason is FinishReason.STOP_STRING
         assert ending(events).stop == "t the n"
-        assert ending(events).generated_tokens < len(song)
+        text = tiny_llama.tokenizer.decode(ids_of(events))
+        assert "t the n" in text
+        # Nothing was generated beyond the token that completes it.
+        assert "t the n" not in tiny_llama.tokenizer.decode(ids_of(events)[:-1])
+        assert ending(events).generated_tokens == len(ids_of(events))
 
     async def test_every_delta_is_whole_characters(self, tiny_llama: LoadedModel) -> None:
         text = "坂本 🎵 é 👩‍👩‍👧"
@@ -280,6 +285,29 @@ class EngineSuite(ABC):
         assert not seen
         assert ending(events).reason is FinishReason.DEADLINE
 
+    async def test_a_deadline_that_comes_while_waiting_ends_the_wait(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        # The first of two requests holds the model until it is let go on.
+        release = threading.Event()
+
+        def hold(*_: Any) -> None:
+            release.wait(20)
+
+        held = tiny_llama.model.register_forward_hook(hold)
+        try:
+            async with self.engine(tiny_llama) as engine:
+                first = asyncio.create_task(collect(engine, request(max_new_tokens=1)))
+                await asyncio.sleep(0)
+                events = await collect(engine, request(deadline=time.monotonic() + 0.1))
+                assert ending(events).reason is FinishReason.DEADLINE
+                assert not first.done()
+                release.set()
+                assert ending(await first).reason is FinishReason.LENGTH
+        finally:
+            release.set()
+            held.remove()
+
     async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(
         self, tiny_llama: LoadedModel
     ) -> None:
@@ -317,6 +345,16 @@ class EngineSuite(ABC):
             slow.remove()
         with pytest.raises(EngineClosedError):
             await collect(engine, request())
+
+    async def test_closing_the_engine_leaves_a_whole_text_whole(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        engine = self.make(tiny_llama)
+        unread = engine.generate(request(max_new_tokens=3))
+        await anext(unread)
+        await collect(engine, request(max_new_tokens=1))  # comes after it
+        await engine.close()
+        assert ending([event async for event in unread]).reason is FinishReason.LENGTH
 
     async def test_a_failing_model_fails_its_request_and_no_other(
         self, tiny_llama: LoadedModel

@@ -61,6 +61,30 @@ def test_sentencepiece_text_keeps_its_spaces(
     assert "".join(streamed(tokenizer, ids, stop)) == expected
 
 
+def test_bytes_that_fit_nowhere_hold_up_neither_the_text_nor_the_stop(
+    tiny_phi3: LoadedModel,
+) -> None:
+    tokenizer = tiny_phi3.tokenizer
+    note, rest = (
+        tokenizer.encode(text, add_special_tokens=False) for text in ("🎵", "on. stop it")
+    )
+    broken = [note[-1]]  # the last byte of the note, which begins no character
+    deltas = streamed(tokenizer, [*note, *broken, *rest], ["stop"])
+    assert "".join(deltas).replace(" ", "") == "🎵\ufffdon."
+
+
+@given(ids=st.lists(st.integers(3, 258) | st.integers(259, 31_999), max_size=30))
+def test_any_sentencepiece_tokens_give_text_as_they_come(
+    tiny_phi3: LoadedModel, ids: list[int]
+) -> None:
+    tokenizer = tiny_phi3.tokenizer
+    plain = tokenizer.encode("the end", add_special_tokens=False)
+    detokenizer = Detokenizer(tokenizer)
+    for token_id in ids:
+        detokenizer.push(token_id)
+    assert "end" in "".join(detokenizer.push(token_id) for token_id in plain)
+
+
 @pytest.mark.parametrize("silent", [32007, 32063], ids=["special", "without a name"])
 def test_tokens_that_say_nothing_eat_no_space(tiny_phi3: LoadedModel, silent: int) -> None:
     tokenizer = tiny_phi3.tokenizer
