@@ -9,7 +9,6 @@ from typing import Protocol
 import grpc
 import prometheus_client
 import uvloop
-from google.protobuf import symbol_database
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -163,7 +162,6 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
 
 def _message_classes(descriptor: ServiceDescriptor) -> dict[str, type[Message]]:
     """The request class of each method, by full method name."""
-    symbol_database.Default()
     return {
         f"/{descriptor.full_name}/{method.name}": GetMessageClass(method.input_type)
         for method in descriptor.methods

@@ -102,7 +102,11 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         except models.ModelSourceError as error:
             raise StartError(str(error)) from None
         engine = ReferenceEngine(loaded, settings.max_waiting)
-        await _warm_up(engine, loaded)
+        try:
+            await _warm_up(engine, loaded)
+        except GenerationError as error:
+            await engine.close()
+            raise StartError(f"{loaded.description.name} cannot generate: {error}") from error
         self._running = _Served(loaded, engine)
 
     async def close(self) -> None:

@@ -1,7 +1,5 @@
 """The generator's RPCs, over the wire, with the embedded model."""
 
-import time
-
 import grpc
 import pytest
 from segue.generator.v1 import generation_pb2
@@ -86,11 +84,9 @@ def test_a_client_that_goes_away_makes_room_for_the_next(running: Running) -> No
     next(call)
     next(call)
     call.cancel()
-    begin = time.monotonic()
     request = pb.GenerateRequest(prompt="Hi", stopping=stopping(max_new_tokens=1))
+    # Had the first gone on, this one would wait for minutes and meet its deadline.
     finished = running.generator.Generate(request, timeout=30).finished
-    # Had the first gone on, this one would have waited for minutes.
-    assert time.monotonic() - begin < 15
     assert finished.usage.generated_tokens == 1
 
 
