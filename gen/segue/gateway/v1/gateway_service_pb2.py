@@ -29,7 +29,7 @@ from segue.recommender.v1 import recommender_service_pb2 as segue_dot_recommende
 from segue.recommender.v1 import song_pb2 as segue_dot_recommender_dot_v1_dot_song__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&segue/gateway/v1/gateway_service.proto\x12\x10segue.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a#segue/generator/v1/generation.proto\x1a.segue/recommender/v1/recommender_service.proto\x1a\x1fsegue/recommender/v1/song.proto\"]\n\x12SearchSongsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\tB\x0c\n\n_page_size\"w\n\x13SearchSongsResponse\x12\x30\n\x07matches\x18\x01 \x03(\x0b\x32\x1f.segue.recommender.v1.SongMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"z\n\x15RecommendSongsRequest\x12)\n\x05seeds\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Seed\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_song_ids\x18\x03 \x03(\tB\x08\n\x06_limit\"\xb4\x01\n\x16RecommendSongsResponse\x12/\n\x05songs\x18\x01 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x38\n\x05\x62\x61sis\x18\x02 \x01(\x0e\x32).segue.recommender.v1.RecommendationBasis\x12\x18\n\x10unknown_song_ids\x18\x03 \x03(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\"\x89\x02\n\x15GenerateStreamRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x05 \x01(\x0b\x32\x1c.segue.generator.v1.Stopping\x12\x18\n\x10return_full_text\x18\x06 \x01(\x08\x42\x07\n\x05input\"\xaf\x01\n\x16GenerateStreamResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.segue.generator.v1.StartedH\x00\x12*\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x19.segue.generator.v1.DeltaH\x00\x12\x30\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.FinishedH\x00\x42\x07\n\x05\x65vent\";\n\rNarrationSeed\x12\x11\n\x07song_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05query\x18\x02 \x01(\tH\x00\x42\x06\n\x04song\"\xbe\x01\n\x0eNarrateRequest\x12.\n\x05seeds\x18\x01 \x03(\x0b\x32\x1f.segue.gateway.v1.NarrationSeed\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12.\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.StoppingB\x08\n\x06_limit\"\xbf\x01\n\rNarratedSongs\x12)\n\x05seeds\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Song\x12/\n\x05songs\x18\x02 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x38\n\x05\x62\x61sis\x18\x03 \x01(\x0e\x32).segue.recommender.v1.RecommendationBasis\x12\x18\n\x10unknown_song_ids\x18\x04 \x03(\t\"\x1c\n\x0cNarratedText\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xde\x02\n\x11NarrationFinished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .segue.generator.v1.FinishReason\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x19.segue.generator.v1.Usage\x12\x1a\n\x12song_model_version\x18\x04 \x01(\t\x12\x16\n\x0elanguage_model\x18\x05 \x01(\t\x12\x30\n\rtime_to_songs\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12time_to_first_text\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\ntotal_time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb5\x01\n\x0fNarrateResponse\x12\x30\n\x05songs\x18\x01 \x01(\x0b\x32\x1f.segue.gateway.v1.NarratedSongsH\x00\x12.\n\x04text\x18\x02 \x01(\x0b\x32\x1e.segue.gateway.v1.NarratedTextH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.segue.gateway.v1.NarrationFinishedH\x00\x42\x07\n\x05\x65vent2\x8a\x03\n\x0eGatewayService\x12Z\n\x0bSearchSongs\x12$.segue.gateway.v1.SearchSongsRequest\x1a%.segue.gateway.v1.SearchSongsResponse\x12\x63\n\x0eRecommendSongs\x12\'.segue.gateway.v1.RecommendSongsRequest\x1a(.segue.gateway.v1.RecommendSongsResponse\x12\x65\n\x0eGenerateStream\x12\'.segue.gateway.v1.GenerateStreamRequest\x1a(.segue.gateway.v1.GenerateStreamResponse0\x01\x12P\n\x07Narrate\x12 .segue.gateway.v1.NarrateRequest\x1a!.segue.gateway.v1.NarrateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&segue/gateway/v1/gateway_service.proto\x12\x10segue.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a#segue/generator/v1/generation.proto\x1a.segue/recommender/v1/recommender_service.proto\x1a\x1fsegue/recommender/v1/song.proto\"]\n\x12SearchSongsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\tB\x0c\n\n_page_size\"w\n\x13SearchSongsResponse\x12\x30\n\x07matches\x18\x01 \x03(\x0b\x32\x1f.segue.recommender.v1.SongMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"\x9f\x02\n\x15RecommendSongsRequest\x12)\n\x05seeds\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Seed\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_song_ids\x18\x03 \x03(\t\x12-\n\x04tags\x18\x04 \x01(\x0b\x32\x1f.segue.recommender.v1.TagFilter\x12\x1b\n\x0emax_per_artist\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\x08\n\x06_limitB\x11\n\x0f_max_per_artistB\x0c\n\n_diversity\"\xca\x01\n\x16RecommendSongsResponse\x12/\n\x05songs\x18\x01 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x38\n\x05\x62\x61sis\x18\x02 \x01(\x0e\x32).segue.recommender.v1.RecommendationBasis\x12\x18\n\x10unknown_song_ids\x18\x03 \x03(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cunknown_tags\x18\x05 \x03(\t\"\x89\x02\n\x15GenerateStreamRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x05 \x01(\x0b\x32\x1c.segue.generator.v1.Stopping\x12\x18\n\x10return_full_text\x18\x06 \x01(\x08\x42\x07\n\x05input\"\xaf\x01\n\x16GenerateStreamResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.segue.generator.v1.StartedH\x00\x12*\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x19.segue.generator.v1.DeltaH\x00\x12\x30\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.FinishedH\x00\x42\x07\n\x05\x65vent\";\n\rNarrationSeed\x12\x11\n\x07song_id\x18\x01 \x01(\tH\x00\x12\x0f\n\x05query\x18\x02 \x01(\tH\x00\x42\x06\n\x04song\"\xbe\x01\n\x0eNarrateRequest\x12.\n\x05seeds\x18\x01 \x03(\x0b\x32\x1f.segue.gateway.v1.NarrationSeed\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12.\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.StoppingB\x08\n\x06_limit\"\xbf\x01\n\rNarratedSongs\x12)\n\x05seeds\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Song\x12/\n\x05songs\x18\x02 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x38\n\x05\x62\x61sis\x18\x03 \x01(\x0e\x32).segue.recommender.v1.RecommendationBasis\x12\x18\n\x10unknown_song_ids\x18\x04 \x03(\t\"\x1c\n\x0cNarratedText\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xde\x02\n\x11NarrationFinished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .segue.generator.v1.FinishReason\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12(\n\x05usage\x18\x03 \x01(\x0b\x32\x19.segue.generator.v1.Usage\x12\x1a\n\x12song_model_version\x18\x04 \x01(\t\x12\x16\n\x0elanguage_model\x18\x05 \x01(\t\x12\x30\n\rtime_to_songs\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12time_to_first_text\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\ntotal_time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb5\x01\n\x0fNarrateResponse\x12\x30\n\x05songs\x18\x01 \x01(\x0b\x32\x1f.segue.gateway.v1.NarratedSongsH\x00\x12.\n\x04text\x18\x02 \x01(\x0b\x32\x1e.segue.gateway.v1.NarratedTextH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.segue.gateway.v1.NarrationFinishedH\x00\x42\x07\n\x05\x65vent2\x8a\x03\n\x0eGatewayService\x12Z\n\x0bSearchSongs\x12$.segue.gateway.v1.SearchSongsRequest\x1a%.segue.gateway.v1.SearchSongsResponse\x12\x63\n\x0eRecommendSongs\x12\'.segue.gateway.v1.RecommendSongsRequest\x1a(.segue.gateway.v1.RecommendSongsResponse\x12\x65\n\x0eGenerateStream\x12\'.segue.gateway.v1.GenerateStreamRequest\x1a(.segue.gateway.v1.GenerateStreamResponse0\x01\x12P\n\x07Narrate\x12 .segue.gateway.v1.NarrateRequest\x1a!.segue.gateway.v1.NarrateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,26 +40,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHSONGSREQUEST']._serialized_end=328
   _globals['_SEARCHSONGSRESPONSE']._serialized_start=330
   _globals['_SEARCHSONGSRESPONSE']._serialized_end=449
-  _globals['_RECOMMENDSONGSREQUEST']._serialized_start=451
-  _globals['_RECOMMENDSONGSREQUEST']._serialized_end=573
-  _globals['_RECOMMENDSONGSRESPONSE']._serialized_start=576
-  _globals['_RECOMMENDSONGSRESPONSE']._serialized_end=756
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=759
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=1024
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1027
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1202
-  _globals['_NARRATIONSEED']._serialized_start=1204
-  _globals['_NARRATIONSEED']._serialized_end=1263
-  _globals['_NARRATEREQUEST']._serialized_start=1266
-  _globals['_NARRATEREQUEST']._serialized_end=1456
-  _globals['_NARRATEDSONGS']._serialized_start=1459
-  _globals['_NARRATEDSONGS']._serialized_end=1650
-  _globals['_NARRATEDTEXT']._serialized_start=1652
-  _globals['_NARRATEDTEXT']._serialized_end=1680
-  _globals['_NARRATIONFINISHED']._serialized_start=1683
-  _globals['_NARRATIONFINISHED']._serialized_end=2033
-  _globals['_NARRATERESPONSE']._serialized_start=2036
-  _globals['_NARRATERESPONSE']._serialized_end=2217
-  _globals['_GATEWAYSERVICE']._serialized_start=2220
-  _globals['_GATEWAYSERVICE']._serialized_end=2614
+  _globals['_RECOMMENDSONGSREQUEST']._serialized_start=452
+  _globals['_RECOMMENDSONGSREQUEST']._serialized_end=739
+  _globals['_RECOMMENDSONGSRESPONSE']._serialized_start=742
+  _globals['_RECOMMENDSONGSRESPONSE']._serialized_end=944
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=947
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=1212
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1215
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1390
+  _globals['_NARRATIONSEED']._serialized_start=1392
+  _globals['_NARRATIONSEED']._serialized_end=1451
+  _globals['_NARRATEREQUEST']._serialized_start=1454
+  _globals['_NARRATEREQUEST']._serialized_end=1644
+  _globals['_NARRATEDSONGS']._serialized_start=1647
+  _globals['_NARRATEDSONGS']._serialized_end=1838
+  _globals['_NARRATEDTEXT']._serialized_start=1840
+  _globals['_NARRATEDTEXT']._serialized_end=1868
+  _globals['_NARRATIONFINISHED']._serialized_start=1871
+  _globals['_NARRATIONFINISHED']._serialized_end=2221
+  _globals['_NARRATERESPONSE']._serialized_start=2224
+  _globals['_NARRATERESPONSE']._serialized_end=2405
+  _globals['_GATEWAYSERVICE']._serialized_start=2408
+  _globals['_GATEWAYSERVICE']._serialized_end=2802
 # @@protoc_insertion_point(module_scope)

@@ -98,8 +98,21 @@ class RecommendSongsRequest(_message.Message):
     SEEDS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     EXCLUDE_SONG_IDS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    MAX_PER_ARTIST_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Number of songs wanted, 1 to 1,000; 10 when not set. Fewer come when the catalogue has fewer."""
+    max_per_artist: _builtins.int
+    """Most songs of one artist, 1 to 1,000; no bound when not set."""
+    diversity: _builtins.float
+    """How much variety counts against likelihood, 0 to 1; 0 when not set."""
+    exact: _builtins.bool
+    """Search every song by its vector, also where the recommender's index is approximate."""
+    explain: _builtins.bool
+    """Say why each song is there."""
     @_builtins.property
     def seeds(self) -> _containers.RepeatedCompositeFieldContainer[_recommender_service_pb2.Seed]:
         """Songs in the order they were played, the latest last; 1 to 500."""
@@ -110,20 +123,38 @@ class RecommendSongsRequest(_message.Message):
         model does not know are ignored.
         """
 
+    @_builtins.property
+    def tags(self) -> _recommender_service_pb2.TagFilter:
+        """Which songs may be among the answers; all when not set."""
+
     def __init__(
         self,
         *,
         seeds: _abc.Iterable[_recommender_service_pb2.Seed] | None = ...,
         limit: _builtins.int | None = ...,
         exclude_song_ids: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _recommender_service_pb2.TagFilter | None = ...,
+        max_per_artist: _builtins.int | None = ...,
+        diversity: _builtins.float | None = ...,
+        exact: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_limit", b"_limit", "_max_per_artist", b"_max_per_artist", "diversity", b"diversity", "limit", b"limit", "max_per_artist", b"max_per_artist", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "exclude_song_ids", b"exclude_song_ids", "limit", b"limit", "seeds", b"seeds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_limit", b"_limit", "_max_per_artist", b"_max_per_artist", "diversity", b"diversity", "exact", b"exact", "exclude_song_ids", b"exclude_song_ids", "explain", b"explain", "limit", b"limit", "max_per_artist", b"max_per_artist", "seeds", b"seeds", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__max_per_artist: _TypeAlias = _typing.Literal["max_per_artist"]  # noqa: Y015
+    _WhichOneofArgType__max_per_artist: _TypeAlias = _typing.Literal["_max_per_artist", b"_max_per_artist"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_artist) -> _WhichOneofReturnType__max_per_artist | None: ...
 
 Global___RecommendSongsRequest: _TypeAlias = RecommendSongsRequest  # noqa: Y015
 
@@ -137,6 +168,7 @@ class RecommendSongsResponse(_message.Message):
     BASIS_FIELD_NUMBER: _builtins.int
     UNKNOWN_SONG_IDS_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    UNKNOWN_TAGS_FIELD_NUMBER: _builtins.int
     basis: _recommender_service_pb2.RecommendationBasis.ValueType
     """What the answer rests on."""
     model_version: _builtins.str
@@ -149,6 +181,10 @@ class RecommendSongsResponse(_message.Message):
     def unknown_song_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The seeds that the model does not know, in the order given."""
 
+    @_builtins.property
+    def unknown_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tags of the filter that no song has, in the order given."""
+
     def __init__(
         self,
         *,
@@ -156,10 +192,11 @@ class RecommendSongsResponse(_message.Message):
         basis: _recommender_service_pb2.RecommendationBasis.ValueType = ...,
         unknown_song_ids: _abc.Iterable[_builtins.str] | None = ...,
         model_version: _builtins.str = ...,
+        unknown_tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "model_version", b"model_version", "songs", b"songs", "unknown_song_ids", b"unknown_song_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "model_version", b"model_version", "songs", b"songs", "unknown_song_ids", b"unknown_song_ids", "unknown_tags", b"unknown_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

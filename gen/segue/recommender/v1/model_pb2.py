@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n segue/recommender/v1/model.proto\x12\x14segue.recommender.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x10\x43orpusStatistics\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05songs\x18\x02 \x01(\x03\x12\x11\n\tplaylists\x18\x03 \x01(\x03\x12\r\n\x05plays\x18\x04 \x01(\x03\"\xb1\x01\n\x0fHyperparameters\x12\x13\n\x0bvector_size\x18\x01 \x01(\x05\x12\x0e\n\x06window\x18\x02 \x01(\x05\x12\x11\n\tmin_count\x18\x03 \x01(\x05\x12\x10\n\x08negative\x18\x04 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x05\x12\x11\n\tskip_gram\x18\x06 \x01(\x08\x12\x13\n\x0bns_exponent\x18\x07 \x01(\x01\x12\x0e\n\x06sample\x18\x08 \x01(\x01\x12\x0c\n\x04seed\x18\t \x01(\x03\"\xd3\x01\n\x05Model\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\ntrain_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06\x63orpus\x18\x03 \x01(\x0b\x32&.segue.recommender.v1.CorpusStatistics\x12>\n\x0fhyperparameters\x18\x04 \x01(\x0b\x32%.segue.recommender.v1.Hyperparameters\x12\x11\n\tindex_uri\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n segue/recommender/v1/model.proto\x12\x14segue.recommender.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x10\x43orpusStatistics\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05songs\x18\x02 \x01(\x03\x12\x11\n\tplaylists\x18\x03 \x01(\x03\x12\r\n\x05plays\x18\x04 \x01(\x03\"\xb1\x01\n\x0fHyperparameters\x12\x13\n\x0bvector_size\x18\x01 \x01(\x05\x12\x0e\n\x06window\x18\x02 \x01(\x05\x12\x11\n\tmin_count\x18\x03 \x01(\x05\x12\x10\n\x08negative\x18\x04 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x05\x12\x11\n\tskip_gram\x18\x06 \x01(\x08\x12\x13\n\x0bns_exponent\x18\x07 \x01(\x01\x12\x0e\n\x06sample\x18\x08 \x01(\x01\x12\x0c\n\x04seed\x18\t \x01(\x03\"\xcb\x02\n\x05Model\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\ntrain_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06\x63orpus\x18\x03 \x01(\x0b\x32&.segue.recommender.v1.CorpusStatistics\x12>\n\x0fhyperparameters\x18\x04 \x01(\x0b\x32%.segue.recommender.v1.Hyperparameters\x12\x11\n\tindex_uri\x18\x05 \x01(\t\x12\x14\n\x0cindex_recall\x18\x06 \x01(\x01\x12*\n\x05\x62lend\x18\x07 \x01(\x0b\x32\x1b.segue.recommender.v1.Blend\x12\x34\n\nevaluation\x18\x08 \x01(\x0b\x32 .segue.recommender.v1.Evaluation\"A\n\x05\x42lend\x12\x0f\n\x07recency\x18\x01 \x01(\x01\x12\x11\n\tsharpness\x18\x02 \x01(\x01\x12\x14\n\x0cvector_share\x18\x03 \x01(\x01\"b\n\x07Metrics\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08hit_rate\x18\x02 \x01(\x01\x12\x17\n\x0freciprocal_rank\x18\x03 \x01(\x01\x12\x0c\n\x04ndcg\x18\x04 \x01(\x01\x12\x10\n\x08\x63overage\x18\x05 \x01(\x01\"M\n\nEvaluation\x12\x0f\n\x07targets\x18\x01 \x01(\x03\x12.\n\x07metrics\x18\x02 \x03(\x0b\x32\x1d.segue.recommender.v1.Metrics\"b\n\x0eRefusedVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12/\n\x0brefuse_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,5 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HYPERPARAMETERS']._serialized_start=175
   _globals['_HYPERPARAMETERS']._serialized_end=352
   _globals['_MODEL']._serialized_start=355
-  _globals['_MODEL']._serialized_end=566
+  _globals['_MODEL']._serialized_end=686
+  _globals['_BLEND']._serialized_start=688
+  _globals['_BLEND']._serialized_end=753
+  _globals['_METRICS']._serialized_start=755
+  _globals['_METRICS']._serialized_end=853
+  _globals['_EVALUATION']._serialized_start=855
+  _globals['_EVALUATION']._serialized_end=932
+  _globals['_REFUSEDVERSION']._serialized_start=934
+  _globals['_REFUSEDVERSION']._serialized_end=1032
 # @@protoc_insertion_point(module_scope)

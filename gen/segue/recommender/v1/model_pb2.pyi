@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -116,10 +118,17 @@ class Model(_message.Message):
     CORPUS_FIELD_NUMBER: _builtins.int
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
     INDEX_URI_FIELD_NUMBER: _builtins.int
+    INDEX_RECALL_FIELD_NUMBER: _builtins.int
+    BLEND_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Name of the version; versions sort by the time they were trained."""
     index_uri: _builtins.str
     """Kind of index that answers similarity queries, as a URI such as `exact://`."""
+    index_recall: _builtins.float
+    """Share of the exact ten nearest songs that the index found for sampled songs when it was opened,
+    0 to 1; 1 for an exact index.
+    """
     @_builtins.property
     def train_time(self) -> _timestamp_pb2.Timestamp:
         """When training ended."""
@@ -132,6 +141,14 @@ class Model(_message.Message):
     def hyperparameters(self) -> Global___Hyperparameters:
         """The settings of the training."""
 
+    @_builtins.property
+    def blend(self) -> Global___Blend:
+        """How the evidence of playlists and vectors is blended."""
+
+    @_builtins.property
+    def evaluation(self) -> Global___Evaluation:
+        """How well the model's settings find the next song; not set when they were not evaluated."""
+
     def __init__(
         self,
         *,
@@ -140,11 +157,142 @@ class Model(_message.Message):
         corpus: Global___CorpusStatistics | None = ...,
         hyperparameters: Global___Hyperparameters | None = ...,
         index_uri: _builtins.str = ...,
+        index_recall: _builtins.float = ...,
+        blend: Global___Blend | None = ...,
+        evaluation: Global___Evaluation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "hyperparameters", b"hyperparameters", "train_time", b"train_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "corpus", b"corpus", "evaluation", b"evaluation", "hyperparameters", b"hyperparameters", "train_time", b"train_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "hyperparameters", b"hyperparameters", "index_uri", b"index_uri", "train_time", b"train_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "corpus", b"corpus", "evaluation", b"evaluation", "hyperparameters", b"hyperparameters", "index_recall", b"index_recall", "index_uri", b"index_uri", "train_time", b"train_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Blend(_message.Message):
+    """How `RecommendSongs` blends what it knows; chosen on the corpus's validation part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECENCY_FIELD_NUMBER: _builtins.int
+    SHARPNESS_FIELD_NUMBER: _builtins.int
+    VECTOR_SHARE_FIELD_NUMBER: _builtins.int
+    recency: _builtins.float
+    """What a seed counts, compared with the one played after it, 0 to 1."""
+    sharpness: _builtins.float
+    """Exponent that favours playlists that agree with several seeds."""
+    vector_share: _builtins.float
+    """Share of a score that rests on vectors; the rest rests on what followed the seeds in playlists."""
+    def __init__(
+        self,
+        *,
+        recency: _builtins.float = ...,
+        sharpness: _builtins.float = ...,
+        vector_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recency", b"recency", "sharpness", b"sharpness", "vector_share", b"vector_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blend: _TypeAlias = Blend  # noqa: Y015
+
+@_typing.final
+class Metrics(_message.Message):
+    """Figures of one way to recommend, each a mean over targets, 0 to 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HIT_RATE_FIELD_NUMBER: _builtins.int
+    RECIPROCAL_RANK_FIELD_NUMBER: _builtins.int
+    NDCG_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the way: `segue`, or a baseline such as `popularity`."""
+    hit_rate: _builtins.float
+    """How often the next song was among the first ten."""
+    reciprocal_rank: _builtins.float
+    """Mean of 1 / rank of the next song, 0 where it was not among the first ten."""
+    ndcg: _builtins.float
+    """Normalised discounted cumulative gain of the first ten."""
+    coverage: _builtins.float
+    """Share of the catalogue that was recommended at all."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        hit_rate: _builtins.float = ...,
+        reciprocal_rank: _builtins.float = ...,
+        ndcg: _builtins.float = ...,
+        coverage: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "hit_rate", b"hit_rate", "name", b"name", "ndcg", b"ndcg", "reciprocal_rank", b"reciprocal_rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Metrics: _TypeAlias = Metrics  # noqa: Y015
+
+@_typing.final
+class Evaluation(_message.Message):
+    """A test of how well the next song of playlists is found that training did not see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGETS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    targets: _builtins.int
+    """Number of songs that were to be found."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metrics]:
+        """What was compared, the model first."""
+
+    def __init__(
+        self,
+        *,
+        targets: _builtins.int = ...,
+        metrics: _abc.Iterable[Global___Metrics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class RefusedVersion(_message.Message):
+    """A version that was to be served and was not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REFUSE_TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Name of the version."""
+    reason: _builtins.str
+    """What is wrong with it, and what to do."""
+    @_builtins.property
+    def refuse_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was refused."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        refuse_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refuse_time", b"refuse_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "refuse_time", b"refuse_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedVersion: _TypeAlias = RefusedVersion  # noqa: Y015

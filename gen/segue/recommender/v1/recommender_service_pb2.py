@@ -26,15 +26,15 @@ from segue.recommender.v1 import model_pb2 as segue_dot_recommender_dot_v1_dot_m
 from segue.recommender.v1 import song_pb2 as segue_dot_recommender_dot_v1_dot_song__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.segue/recommender/v1/recommender_service.proto\x12\x14segue.recommender.v1\x1a segue/recommender/v1/model.proto\x1a\x1fsegue/recommender/v1/song.proto\"]\n\x12SearchSongsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\tB\x0c\n\n_page_size\"D\n\tSongMatch\x12(\n\x04song\x18\x01 \x01(\x0b\x32\x1a.segue.recommender.v1.Song\x12\r\n\x05score\x18\x02 \x01(\x01\"w\n\x13SearchSongsResponse\x12\x30\n\x07matches\x18\x01 \x03(\x0b\x32\x1f.segue.recommender.v1.SongMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"#\n\x0fGetSongsRequest\x12\x10\n\x08song_ids\x18\x01 \x03(\t\"n\n\x10GetSongsResponse\x12)\n\x05songs\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Song\x12\x18\n\x10unknown_song_ids\x18\x02 \x03(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"E\n\nScoredSong\x12(\n\x04song\x18\x01 \x01(\x0b\x32\x1a.segue.recommender.v1.Song\x12\r\n\x05score\x18\x02 \x01(\x01\"H\n\x17\x46indSimilarSongsRequest\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_limit\"b\n\x18\x46indSimilarSongsResponse\x12/\n\x05songs\x18\x01 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"7\n\x04Seed\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"z\n\x15RecommendSongsRequest\x12)\n\x05seeds\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Seed\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_song_ids\x18\x03 \x03(\tB\x08\n\x06_limit\"\xb4\x01\n\x16RecommendSongsResponse\x12/\n\x05songs\x18\x01 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x38\n\x05\x62\x61sis\x18\x02 \x01(\x0e\x32).segue.recommender.v1.RecommendationBasis\x12\x18\n\x10unknown_song_ids\x18\x03 \x03(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\"(\n\x14GetEmbeddingsRequest\x12\x10\n\x08song_ids\x18\x01 \x03(\t\"G\n\rSongEmbedding\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x03(\x02\x12\x15\n\routput_vector\x18\x03 \x03(\x02\"\x81\x01\n\x15GetEmbeddingsResponse\x12\x37\n\nembeddings\x18\x01 \x03(\x0b\x32#.segue.recommender.v1.SongEmbedding\x12\x18\n\x10unknown_song_ids\x18\x02 \x03(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"\x11\n\x0fGetModelRequest\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.segue.recommender.v1.Model*\x80\x01\n\x13RecommendationBasis\x12$\n RECOMMENDATION_BASIS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRECOMMENDATION_BASIS_SEEDS\x10\x01\x12#\n\x1fRECOMMENDATION_BASIS_POPULARITY\x10\x02\x32\xf8\x04\n\x12RecommenderService\x12\x62\n\x0bSearchSongs\x12(.segue.recommender.v1.SearchSongsRequest\x1a).segue.recommender.v1.SearchSongsResponse\x12Y\n\x08GetSongs\x12%.segue.recommender.v1.GetSongsRequest\x1a&.segue.recommender.v1.GetSongsResponse\x12q\n\x10\x46indSimilarSongs\x12-.segue.recommender.v1.FindSimilarSongsRequest\x1a..segue.recommender.v1.FindSimilarSongsResponse\x12k\n\x0eRecommendSongs\x12+.segue.recommender.v1.RecommendSongsRequest\x1a,.segue.recommender.v1.RecommendSongsResponse\x12h\n\rGetEmbeddings\x12*.segue.recommender.v1.GetEmbeddingsRequest\x1a+.segue.recommender.v1.GetEmbeddingsResponse\x12Y\n\x08GetModel\x12%.segue.recommender.v1.GetModelRequest\x1a&.segue.recommender.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.segue/recommender/v1/recommender_service.proto\x12\x14segue.recommender.v1\x1a segue/recommender/v1/model.proto\x1a\x1fsegue/recommender/v1/song.proto\"]\n\x12SearchSongsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\tB\x0c\n\n_page_size\"D\n\tSongMatch\x12(\n\x04song\x18\x01 \x01(\x0b\x32\x1a.segue.recommender.v1.Song\x12\r\n\x05score\x18\x02 \x01(\x01\"w\n\x13SearchSongsResponse\x12\x30\n\x07matches\x18\x01 \x03(\x0b\x32\x1f.segue.recommender.v1.SongMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"#\n\x0fGetSongsRequest\x12\x10\n\x08song_ids\x18\x01 \x03(\t\"n\n\x10GetSongsResponse\x12)\n\x05songs\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Song\x12\x18\n\x10unknown_song_ids\x18\x02 \x03(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"t\n\nScoredSong\x12(\n\x04song\x18\x01 \x01(\x0b\x32\x1a.segue.recommender.v1.Song\x12\r\n\x05score\x18\x02 \x01(\x01\x12-\n\x07reasons\x18\x03 \x03(\x0b\x32\x1c.segue.recommender.v1.Reason\"L\n\x06Reason\x12\x14\n\x0cseed_song_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\x01\x12\x16\n\x0e\x66rom_playlists\x18\x03 \x01(\x01\"W\n\x17\x46indSimilarSongsRequest\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x42\x08\n\x06_limit\"b\n\x18\x46indSimilarSongsResponse\x12/\n\x05songs\x18\x01 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"7\n\x04Seed\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"<\n\tTagFilter\x12\x0e\n\x06\x61ll_of\x18\x01 \x03(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\x12\x0f\n\x07none_of\x18\x03 \x03(\t\"\x9f\x02\n\x15RecommendSongsRequest\x12)\n\x05seeds\x18\x01 \x03(\x0b\x32\x1a.segue.recommender.v1.Seed\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_song_ids\x18\x03 \x03(\t\x12-\n\x04tags\x18\x04 \x01(\x0b\x32\x1f.segue.recommender.v1.TagFilter\x12\x1b\n\x0emax_per_artist\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\x08\n\x06_limitB\x11\n\x0f_max_per_artistB\x0c\n\n_diversity\"\xca\x01\n\x16RecommendSongsResponse\x12/\n\x05songs\x18\x01 \x03(\x0b\x32 .segue.recommender.v1.ScoredSong\x12\x38\n\x05\x62\x61sis\x18\x02 \x01(\x0e\x32).segue.recommender.v1.RecommendationBasis\x12\x18\n\x10unknown_song_ids\x18\x03 \x03(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cunknown_tags\x18\x05 \x03(\t\"[\n\x1a\x42\x61tchRecommendSongsRequest\x12=\n\x08requests\x18\x01 \x03(\x0b\x32+.segue.recommender.v1.RecommendSongsRequest\"u\n\x1b\x42\x61tchRecommendSongsResponse\x12?\n\tresponses\x18\x01 \x03(\x0b\x32,.segue.recommender.v1.RecommendSongsResponse\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"(\n\x14GetEmbeddingsRequest\x12\x10\n\x08song_ids\x18\x01 \x03(\t\"G\n\rSongEmbedding\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x03(\x02\x12\x15\n\routput_vector\x18\x03 \x03(\x02\"\x81\x01\n\x15GetEmbeddingsResponse\x12\x37\n\nembeddings\x18\x01 \x03(\x0b\x32#.segue.recommender.v1.SongEmbedding\x12\x18\n\x10unknown_song_ids\x18\x02 \x03(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"\x11\n\x0fGetModelRequest\"~\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.segue.recommender.v1.Model\x12>\n\x10refused_versions\x18\x02 \x03(\x0b\x32$.segue.recommender.v1.RefusedVersion*\x80\x01\n\x13RecommendationBasis\x12$\n RECOMMENDATION_BASIS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRECOMMENDATION_BASIS_SEEDS\x10\x01\x12#\n\x1fRECOMMENDATION_BASIS_POPULARITY\x10\x02\x32\xf4\x05\n\x12RecommenderService\x12\x62\n\x0bSearchSongs\x12(.segue.recommender.v1.SearchSongsRequest\x1a).segue.recommender.v1.SearchSongsResponse\x12Y\n\x08GetSongs\x12%.segue.recommender.v1.GetSongsRequest\x1a&.segue.recommender.v1.GetSongsResponse\x12q\n\x10\x46indSimilarSongs\x12-.segue.recommender.v1.FindSimilarSongsRequest\x1a..segue.recommender.v1.FindSimilarSongsResponse\x12k\n\x0eRecommendSongs\x12+.segue.recommender.v1.RecommendSongsRequest\x1a,.segue.recommender.v1.RecommendSongsResponse\x12z\n\x13\x42\x61tchRecommendSongs\x12\x30.segue.recommender.v1.BatchRecommendSongsRequest\x1a\x31.segue.recommender.v1.BatchRecommendSongsResponse\x12h\n\rGetEmbeddings\x12*.segue.recommender.v1.GetEmbeddingsRequest\x1a+.segue.recommender.v1.GetEmbeddingsResponse\x12Y\n\x08GetModel\x12%.segue.recommender.v1.GetModelRequest\x1a&.segue.recommender.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'segue.recommender.v1.recommender_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECOMMENDATIONBASIS']._serialized_start=1514
-  _globals['_RECOMMENDATIONBASIS']._serialized_end=1642
+  _globals['_RECOMMENDATIONBASIS']._serialized_start=2180
+  _globals['_RECOMMENDATIONBASIS']._serialized_end=2308
   _globals['_SEARCHSONGSREQUEST']._serialized_start=139
   _globals['_SEARCHSONGSREQUEST']._serialized_end=232
   _globals['_SONGMATCH']._serialized_start=234
@@ -46,27 +46,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSONGSRESPONSE']._serialized_start=462
   _globals['_GETSONGSRESPONSE']._serialized_end=572
   _globals['_SCOREDSONG']._serialized_start=574
-  _globals['_SCOREDSONG']._serialized_end=643
-  _globals['_FINDSIMILARSONGSREQUEST']._serialized_start=645
-  _globals['_FINDSIMILARSONGSREQUEST']._serialized_end=717
-  _globals['_FINDSIMILARSONGSRESPONSE']._serialized_start=719
-  _globals['_FINDSIMILARSONGSRESPONSE']._serialized_end=817
-  _globals['_SEED']._serialized_start=819
-  _globals['_SEED']._serialized_end=874
-  _globals['_RECOMMENDSONGSREQUEST']._serialized_start=876
-  _globals['_RECOMMENDSONGSREQUEST']._serialized_end=998
-  _globals['_RECOMMENDSONGSRESPONSE']._serialized_start=1001
-  _globals['_RECOMMENDSONGSRESPONSE']._serialized_end=1181
-  _globals['_GETEMBEDDINGSREQUEST']._serialized_start=1183
-  _globals['_GETEMBEDDINGSREQUEST']._serialized_end=1223
-  _globals['_SONGEMBEDDING']._serialized_start=1225
-  _globals['_SONGEMBEDDING']._serialized_end=1296
-  _globals['_GETEMBEDDINGSRESPONSE']._serialized_start=1299
-  _globals['_GETEMBEDDINGSRESPONSE']._serialized_end=1428
-  _globals['_GETMODELREQUEST']._serialized_start=1430
-  _globals['_GETMODELREQUEST']._serialized_end=1447
-  _globals['_GETMODELRESPONSE']._serialized_start=1449
-  _globals['_GETMODELRESPONSE']._serialized_end=1511
-  _globals['_RECOMMENDERSERVICE']._serialized_start=1645
-  _globals['_RECOMMENDERSERVICE']._serialized_end=2277
+  _globals['_SCOREDSONG']._serialized_end=690
+  _globals['_REASON']._serialized_start=692
+  _globals['_REASON']._serialized_end=768
+  _globals['_FINDSIMILARSONGSREQUEST']._serialized_start=770
+  _globals['_FINDSIMILARSONGSREQUEST']._serialized_end=857
+  _globals['_FINDSIMILARSONGSRESPONSE']._serialized_start=859
+  _globals['_FINDSIMILARSONGSRESPONSE']._serialized_end=957
+  _globals['_SEED']._serialized_start=959
+  _globals['_SEED']._serialized_end=1014
+  _globals['_TAGFILTER']._serialized_start=1016
+  _globals['_TAGFILTER']._serialized_end=1076
+  _globals['_RECOMMENDSONGSREQUEST']._serialized_start=1079
+  _globals['_RECOMMENDSONGSREQUEST']._serialized_end=1366
+  _globals['_RECOMMENDSONGSRESPONSE']._serialized_start=1369
+  _globals['_RECOMMENDSONGSRESPONSE']._serialized_end=1571
+  _globals['_BATCHRECOMMENDSONGSREQUEST']._serialized_start=1573
+  _globals['_BATCHRECOMMENDSONGSREQUEST']._serialized_end=1664
+  _globals['_BATCHRECOMMENDSONGSRESPONSE']._serialized_start=1666
+  _globals['_BATCHRECOMMENDSONGSRESPONSE']._serialized_end=1783
+  _globals['_GETEMBEDDINGSREQUEST']._serialized_start=1785
+  _globals['_GETEMBEDDINGSREQUEST']._serialized_end=1825
+  _globals['_SONGEMBEDDING']._serialized_start=1827
+  _globals['_SONGEMBEDDING']._serialized_end=1898
+  _globals['_GETEMBEDDINGSRESPONSE']._serialized_start=1901
+  _globals['_GETEMBEDDINGSRESPONSE']._serialized_end=2030
+  _globals['_GETMODELREQUEST']._serialized_start=2032
+  _globals['_GETMODELREQUEST']._serialized_end=2049
+  _globals['_GETMODELRESPONSE']._serialized_start=2051
+  _globals['_GETMODELRESPONSE']._serialized_end=2177
+  _globals['_RECOMMENDERSERVICE']._serialized_start=2311
+  _globals['_RECOMMENDERSERVICE']._serialized_end=3067
 # @@protoc_insertion_point(module_scope)

@@ -205,25 +205,66 @@ class ScoredSong(_message.Message):
 
     SONG_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Higher is better. What it measures stands at the RPC's response."""
     @_builtins.property
     def song(self) -> _song_pb2.Song:
         """The song."""
 
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """Why the song is here, where `RecommendSongs` was asked to explain: what each seed contributed
+        to the score, the largest first. The contributions of all seeds add up to the score; those
+        that are zero are left out.
+        """
+
     def __init__(
         self,
         *,
         song: _song_pb2.Song | None = ...,
         score: _builtins.float = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["song", b"song"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "song", b"song"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons", "score", b"score", "song", b"song"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoredSong: _TypeAlias = ScoredSong  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    """What one seed contributed to a song's score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEED_SONG_ID_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    FROM_PLAYLISTS_FIELD_NUMBER: _builtins.int
+    seed_song_id: _builtins.str
+    """Id of the seed."""
+    contribution: _builtins.float
+    """Part of the score that is the seed's; negative where it counts against the song."""
+    from_playlists: _builtins.float
+    """The part of the contribution that rests on playlists in which the song came after the seed; the
+    rest is likeness by vectors.
+    """
+    def __init__(
+        self,
+        *,
+        seed_song_id: _builtins.str = ...,
+        contribution: _builtins.float = ...,
+        from_playlists: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "from_playlists", b"from_playlists", "seed_song_id", b"seed_song_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
 class FindSimilarSongsRequest(_message.Message):
@@ -233,19 +274,23 @@ class FindSimilarSongsRequest(_message.Message):
 
     SONG_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     song_id: _builtins.str
     """Id of the song, 1 to 200 characters."""
     limit: _builtins.int
     """Number of songs wanted, 1 to 1,000; 10 when not set. Fewer come when the catalogue has fewer."""
+    exact: _builtins.bool
+    """Compare with every song, also where the server's index is approximate."""
     def __init__(
         self,
         *,
         song_id: _builtins.str = ...,
         limit: _builtins.int | None = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "song_id", b"song_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "exact", b"exact", "limit", b"limit", "song_id", b"song_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -312,6 +357,44 @@ class Seed(_message.Message):
 Global___Seed: _TypeAlias = Seed  # noqa: Y015
 
 @_typing.final
+class TagFilter(_message.Message):
+    """Which songs may be recommended, by their tags; tags are compared as the corpus spells them. Each
+    list holds at most 100 tags of 1 to 200 characters; an empty list asks nothing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_OF_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    NONE_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def all_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The song has every one of these."""
+
+    @_builtins.property
+    def any_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The song has at least one of these."""
+
+    @_builtins.property
+    def none_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The song has none of these."""
+
+    def __init__(
+        self,
+        *,
+        all_of: _abc.Iterable[_builtins.str] | None = ...,
+        any_of: _abc.Iterable[_builtins.str] | None = ...,
+        none_of: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "none_of", b"none_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagFilter: _TypeAlias = TagFilter  # noqa: Y015
+
+@_typing.final
 class RecommendSongsRequest(_message.Message):
     """Asks what to play next."""
 
@@ -320,8 +403,26 @@ class RecommendSongsRequest(_message.Message):
     SEEDS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     EXCLUDE_SONG_IDS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    MAX_PER_ARTIST_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Number of songs wanted, 1 to 1,000; 10 when not set. Fewer come when the catalogue has fewer."""
+    max_per_artist: _builtins.int
+    """Most songs of one artist, 1 to 1,000; no bound when not set. Songs without an artist are not
+    counted.
+    """
+    diversity: _builtins.float
+    """How much variety counts against likelihood, 0 to 1; 0 when not set. Songs are chosen one after
+    the other by maximal marginal relevance, and a song like those chosen before loses. They come
+    in the order of their scores.
+    """
+    exact: _builtins.bool
+    """Search every song by its vector, also where the server's index is approximate."""
+    explain: _builtins.bool
+    """Say why each song is there."""
     @_builtins.property
     def seeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seed]:
         """Songs in the order they were played, the latest last; 1 to 500."""
@@ -332,20 +433,38 @@ class RecommendSongsRequest(_message.Message):
         model does not know are ignored.
         """
 
+    @_builtins.property
+    def tags(self) -> Global___TagFilter:
+        """Which songs may be among the answers; all when not set."""
+
     def __init__(
         self,
         *,
         seeds: _abc.Iterable[Global___Seed] | None = ...,
         limit: _builtins.int | None = ...,
         exclude_song_ids: _abc.Iterable[_builtins.str] | None = ...,
+        tags: Global___TagFilter | None = ...,
+        max_per_artist: _builtins.int | None = ...,
+        diversity: _builtins.float | None = ...,
+        exact: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_limit", b"_limit", "_max_per_artist", b"_max_per_artist", "diversity", b"diversity", "limit", b"limit", "max_per_artist", b"max_per_artist", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "exclude_song_ids", b"exclude_song_ids", "limit", b"limit", "seeds", b"seeds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_limit", b"_limit", "_max_per_artist", b"_max_per_artist", "diversity", b"diversity", "exact", b"exact", "exclude_song_ids", b"exclude_song_ids", "explain", b"explain", "limit", b"limit", "max_per_artist", b"max_per_artist", "seeds", b"seeds", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__max_per_artist: _TypeAlias = _typing.Literal["max_per_artist"]  # noqa: Y015
+    _WhichOneofArgType__max_per_artist: _TypeAlias = _typing.Literal["_max_per_artist", b"_max_per_artist"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_artist) -> _WhichOneofReturnType__max_per_artist | None: ...
 
 Global___RecommendSongsRequest: _TypeAlias = RecommendSongsRequest  # noqa: Y015
 
@@ -359,20 +478,26 @@ class RecommendSongsResponse(_message.Message):
     BASIS_FIELD_NUMBER: _builtins.int
     UNKNOWN_SONG_IDS_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    UNKNOWN_TAGS_FIELD_NUMBER: _builtins.int
     basis: Global___RecommendationBasis.ValueType
     """What the answer rests on."""
     model_version: _builtins.str
     """Version of the model that answered."""
     @_builtins.property
     def songs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredSong]:
-        """Best first. With basis SEEDS the score is the model's estimate that the song follows the seeds
-        rather than being a random one, 0 to 1; with basis POPULARITY it is the song's share of all
-        plays.
+        """Best first. With basis SEEDS a score is the song's estimated share among the songs that may come
+        next: of what followed like seeds in playlists, blended with how close the vectors are. It is
+        at most 1, and negative only where seeds of negative weight speak against the song. With basis
+        POPULARITY it is the song's share of all plays.
         """
 
     @_builtins.property
     def unknown_song_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The seeds that the model does not know, in the order given."""
+
+    @_builtins.property
+    def unknown_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tags of the filter that no song has, in the order given."""
 
     def __init__(
         self,
@@ -381,14 +506,67 @@ class RecommendSongsResponse(_message.Message):
         basis: Global___RecommendationBasis.ValueType = ...,
         unknown_song_ids: _abc.Iterable[_builtins.str] | None = ...,
         model_version: _builtins.str = ...,
+        unknown_tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "model_version", b"model_version", "songs", b"songs", "unknown_song_ids", b"unknown_song_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "model_version", b"model_version", "songs", b"songs", "unknown_song_ids", b"unknown_song_ids", "unknown_tags", b"unknown_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendSongsResponse: _TypeAlias = RecommendSongsResponse  # noqa: Y015
+
+@_typing.final
+class BatchRecommendSongsRequest(_message.Message):
+    """Asks what to play next, many times."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendSongsRequest]:
+        """The requests, 1 to 256, with at most 10,000 seeds and 10,000 songs wanted in all."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___RecommendSongsRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecommendSongsRequest: _TypeAlias = BatchRecommendSongsRequest  # noqa: Y015
+
+@_typing.final
+class BatchRecommendSongsResponse(_message.Message):
+    """What to play next, many times."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Version of the model that answered."""
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendSongsResponse]:
+        """A response for each request, in the order given."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[Global___RecommendSongsResponse] | None = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecommendSongsResponse: _TypeAlias = BatchRecommendSongsResponse  # noqa: Y015
 
 @_typing.final
 class GetEmbeddingsRequest(_message.Message):
@@ -508,18 +686,26 @@ class GetModelResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
+    REFUSED_VERSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> _model_pb2.Model:
         """The model that is being served."""
+
+    @_builtins.property
+    def refused_versions(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.RefusedVersion]:
+        """Versions that were to be served since the server started and were refused, the latest last; at
+        most ten.
+        """
 
     def __init__(
         self,
         *,
         model: _model_pb2.Model | None = ...,
+        refused_versions: _abc.Iterable[_model_pb2.RefusedVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "refused_versions", b"refused_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,6 +59,11 @@ class RecommenderServiceStub:
                 request_serializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.RecommendSongsRequest.SerializeToString,
                 response_deserializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.RecommendSongsResponse.FromString,
                 _registered_method=True)
+        self.BatchRecommendSongs = channel.unary_unary(
+                '/segue.recommender.v1.RecommenderService/BatchRecommendSongs',
+                request_serializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.BatchRecommendSongsRequest.SerializeToString,
+                response_deserializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.BatchRecommendSongsResponse.FromString,
+                _registered_method=True)
         self.GetEmbeddings = channel.unary_unary(
                 '/segue.recommender.v1.RecommenderService/GetEmbeddings',
                 request_serializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.GetEmbeddingsRequest.SerializeToString,
@@ -114,9 +119,20 @@ class RecommenderServiceServicer:
     def RecommendSongs(self, request, context):
         """Says what to play after the seeds. Seeds and excluded songs are never among the answers. When
         the model knows none of the seeds, the answer is the most played songs and `basis` says so.
+        Equal requests get equal answers while the model version stays the same.
 
-        Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a limit or a weight out
-        of range.
+        Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a number out of range.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRecommendSongs(self, request, context):
+        """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
+        each response is what the request would have got by itself.
+
+        Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
+        the path begins with `requests[n]`, and none of the requests is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +179,11 @@ def add_RecommenderServiceServicer_to_server(servicer, server):
                     servicer.RecommendSongs,
                     request_deserializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.RecommendSongsRequest.FromString,
                     response_serializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.RecommendSongsResponse.SerializeToString,
+            ),
+            'BatchRecommendSongs': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecommendSongs,
+                    request_deserializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.BatchRecommendSongsRequest.FromString,
+                    response_serializer=segue_dot_recommender_dot_v1_dot_recommender__service__pb2.BatchRecommendSongsResponse.SerializeToString,
             ),
             'GetEmbeddings': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmbeddings,
@@ -288,6 +309,33 @@ class RecommenderService:
             '/segue.recommender.v1.RecommenderService/RecommendSongs',
             segue_dot_recommender_dot_v1_dot_recommender__service__pb2.RecommendSongsRequest.SerializeToString,
             segue_dot_recommender_dot_v1_dot_recommender__service__pb2.RecommendSongsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommendSongs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segue.recommender.v1.RecommenderService/BatchRecommendSongs',
+            segue_dot_recommender_dot_v1_dot_recommender__service__pb2.BatchRecommendSongsRequest.SerializeToString,
+            segue_dot_recommender_dot_v1_dot_recommender__service__pb2.BatchRecommendSongsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,9 +61,16 @@ class RecommenderServiceStub:
     RecommendSongs: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.RecommendSongsRequest, _recommender_service_pb2.RecommendSongsResponse]
     """Says what to play after the seeds. Seeds and excluded songs are never among the answers. When
     the model knows none of the seeds, the answer is the most played songs and `basis` says so.
+    Equal requests get equal answers while the model version stays the same.
 
-    Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a limit or a weight out
-    of range.
+    Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a number out of range.
+    """
+    BatchRecommendSongs: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.BatchRecommendSongsRequest, _recommender_service_pb2.BatchRecommendSongsResponse]
+    """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
+    each response is what the request would have got by itself.
+
+    Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
+    the path begins with `requests[n]`, and none of the requests is answered.
     """
     GetEmbeddings: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.GetEmbeddingsRequest, _recommender_service_pb2.GetEmbeddingsResponse]
     """Gives the vectors of songs, in the order asked for. Ids that the model does not know are listed
@@ -110,9 +117,16 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     RecommendSongs: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.RecommendSongsRequest, _recommender_service_pb2.RecommendSongsResponse]  # type: ignore[assignment]
     """Says what to play after the seeds. Seeds and excluded songs are never among the answers. When
     the model knows none of the seeds, the answer is the most played songs and `basis` says so.
+    Equal requests get equal answers while the model version stays the same.
 
-    Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a limit or a weight out
-    of range.
+    Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a number out of range.
+    """
+    BatchRecommendSongs: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.BatchRecommendSongsRequest, _recommender_service_pb2.BatchRecommendSongsResponse]  # type: ignore[assignment]
+    """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
+    each response is what the request would have got by itself.
+
+    Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
+    the path begins with `requests[n]`, and none of the requests is answered.
     """
     GetEmbeddings: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.GetEmbeddingsRequest, _recommender_service_pb2.GetEmbeddingsResponse]  # type: ignore[assignment]
     """Gives the vectors of songs, in the order asked for. Ids that the model does not know are listed
@@ -180,9 +194,22 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_recommender_service_pb2.RecommendSongsResponse, _abc.Awaitable[_recommender_service_pb2.RecommendSongsResponse]]:
         """Says what to play after the seeds. Seeds and excluded songs are never among the answers. When
         the model knows none of the seeds, the answer is the most played songs and `basis` says so.
+        Equal requests get equal answers while the model version stays the same.
 
-        Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a limit or a weight out
-        of range.
+        Errors: INVALID_ARGUMENT for no seeds, too many seeds, an empty id, or a number out of range.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRecommendSongs(
+        self,
+        request: _recommender_service_pb2.BatchRecommendSongsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommender_service_pb2.BatchRecommendSongsResponse, _abc.Awaitable[_recommender_service_pb2.BatchRecommendSongsResponse]]:
+        """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
+        each response is what the request would have got by itself.
+
+        Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
+        the path begins with `requests[n]`, and none of the requests is answered.
         """
 
     @_abc_1.abstractmethod

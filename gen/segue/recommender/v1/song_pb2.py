@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsegue/recommender/v1/song.proto\x12\x14segue.recommender.v1\"o\n\x04Song\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x11\n\x04year\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nplay_count\x18\x06 \x01(\x03\x42\x07\n\x05_yearb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsegue/recommender/v1/song.proto\x12\x14segue.recommender.v1\"\x7f\n\x04Song\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x11\n\x04year\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nplay_count\x18\x06 \x01(\x03\x12\x0e\n\x06placed\x18\x07 \x01(\x08\x42\x07\n\x05_yearb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'segue.recommender.v1.song_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SONG']._serialized_start=57
-  _globals['_SONG']._serialized_end=168
+  _globals['_SONG']._serialized_end=184
 # @@protoc_insertion_point(module_scope)

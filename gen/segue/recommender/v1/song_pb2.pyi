@@ -30,6 +30,7 @@ class Song(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     YEAR_FIELD_NUMBER: _builtins.int
     PLAY_COUNT_FIELD_NUMBER: _builtins.int
+    PLACED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Stable identifier within the corpus that the model was trained on; never empty. Ids are
     opaque: compare them, store them, do not compute with them.
@@ -42,6 +43,10 @@ class Song(_message.Message):
     """Year of release, where the corpus knows it."""
     play_count: _builtins.int
     """How often the song occurs in the playlists that the model was trained on."""
+    placed: _builtins.bool
+    """True for a song of no playlist, whose vectors were inferred from those of its artist's songs
+    and of songs with its tags.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tags such as genres and moods, in the corpus's order; may be empty."""
@@ -55,10 +60,11 @@ class Song(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         year: _builtins.int | None = ...,
         play_count: _builtins.int = ...,
+        placed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_year", b"_year", "year", b"year"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_year", b"_year", "artist", b"artist", "id", b"id", "play_count", b"play_count", "tags", b"tags", "title", b"title", "year", b"year"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_year", b"_year", "artist", b"artist", "id", b"id", "placed", b"placed", "play_count", b"play_count", "tags", b"tags", "title", b"title", "year", b"year"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__year: _TypeAlias = _typing.Literal["year"]  # noqa: Y015
     _WhichOneofArgType__year: _TypeAlias = _typing.Literal["_year", b"_year"]  # noqa: Y015
