@@ -41,7 +41,7 @@ def train_model(data: str, preset: str, models: Path | None) -> Path:
             model = train(
                 corpus,
                 PRESETS[preset],
-                lambda done, total: bar.update(task, completed=done, total=total),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         folder = artifact.save(model, models or HomeSettings().home / "models")
     except (artifact.ArtifactError, CorpusError, DownloadError, TrainingError) as error:

@@ -19,10 +19,19 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.recommender.catalogue import Catalogue
-from services.recommender.model import CorpusStatistics, Hyperparameters, SongModel
+from services.recommender.catalogue import Catalogue, hash_ids, number_artists
+from services.recommender.columns import StringColumn
+from services.recommender.continuations import Continuations
+from services.recommender.model import (
+    Blend,
+    CorpusStatistics,
+    Evaluation,
+    Hyperparameters,
+    SongModel,
+    unit,
+)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 CURRENT = "current"
 
@@ -53,11 +62,14 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     version: str
     trained_at: datetime
     hyperparameters: Hyperparameters
     statistics: CorpusStatistics
+    blend: Blend = Blend(vector_share=1.0)
+    trained: int | None = None
+    evaluation: Evaluation | None = None
     arrays: dict[str, ArrayEntry]
 
 
@@ -101,6 +113,8 @@ def load(models: Path, version: str | None = None) -> SongModel:
         raise ArtifactError(folder, "there is no such version; run `segue train`")
     manifest = _manifest(folder)
     arrays = {name: _map(folder, name, entry) for name, entry in manifest.arrays.items()}
+    if manifest.format_version == 1:
+        arrays = _upgraded(folder, arrays)
     return _model(folder, manifest, arrays)
 
 
@@ -108,8 +122,13 @@ def _arrays(model: SongModel) -> dict[str, NDArray[Any]]:
     return {
         **model.catalogue.arrays(),
         "vectors": model.vectors,
+        "unit_vectors": model.unit_vectors,
         "output_vectors": model.output_vectors,
         "play_counts": model.play_counts,
+        "plays": model.continuations.songs,
+        "plays_left": model.continuations.left,
+        "places": model.continuations.places,
+        "place_offsets": model.continuations.offsets,
     }
 
 
@@ -125,6 +144,9 @@ def _write(model: SongModel, folder: Path) -> None:
         trained_at=model.trained_at,
         hyperparameters=model.hyperparameters,
         statistics=model.statistics,
+        blend=model.blend,
+        trained=model.trained,
+        evaluation=model.evaluation,
         arrays=entries,
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -172,7 +194,8 @@ def _map(folder: Path, name: str, entry: ArrayEntry) -> NDArray[Any]:
     try:
         if _sha256(file) != entry.sha256:
             raise ArtifactError(file, "was damaged or changed after training; train again")
-        array: NDArray[Any] = open_memmap(file, mode="r")
+        # A plain array over the map: the subclass is slow to take items from.
+        array: NDArray[Any] = np.asarray(open_memmap(file, mode="r"))
     except OSError as error:
         raise ArtifactError(file, f"cannot be read: {error.strerror}; train again") from None
     except ValueError as error:
@@ -189,9 +212,19 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
         model = SongModel(
             version=manifest.version,
             vectors=arrays.pop("vectors"),
+            unit_vectors=arrays.pop("unit_vectors"),
             output_vectors=arrays.pop("output_vectors"),
             play_counts=arrays.pop("play_counts"),
-            catalogue=Catalogue(arrays),
+            continuations=Continuations(
+                songs=arrays.pop("plays"),
+                left=arrays.pop("plays_left"),
+                places=arrays.pop("places"),
+                offsets=arrays.pop("place_offsets"),
+            ),
+            catalogue=(catalogue := Catalogue(arrays)),
+            trained=len(catalogue) if manifest.trained is None else manifest.trained,
+            blend=manifest.blend,
+            evaluation=manifest.evaluation,
             hyperparameters=manifest.hyperparameters,
             statistics=manifest.statistics,
             trained_at=manifest.trained_at,
@@ -206,10 +239,33 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
     return model
 
 
+def _upgraded(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Give a model of format 1 the arrays that came with format 2; it held no playlists."""
+    try:
+        ids = StringColumn(arrays["ids_data"], arrays["ids_offsets"])
+        artists = StringColumn(arrays["artists_data"], arrays["artists_offsets"])
+        return arrays | {
+            "id_slots": hash_ids([ids[row] for row in range(len(ids))]),
+            "artist_numbers": number_artists(artists[row] for row in range(len(artists))),
+            "unit_vectors": unit(arrays["vectors"]),
+            "plays": np.empty(0, np.int32),
+            "plays_left": np.empty(0, np.uint8),
+            "places": np.empty(0, np.int32),
+            "place_offsets": np.zeros(len(ids) + 1, np.int64),
+        }
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        problem = f"its arrays do not fit together: {error}; train again"
+        raise ArtifactError(folder, problem) from None
+
+
 def _check(model: SongModel) -> None:
     """Raise ValueError unless the arrays are of one model."""
     songs, dimensions = len(model.catalogue), model.hyperparameters.vector_size
-    for name, array in (("vectors", model.vectors), ("output_vectors", model.output_vectors)):
+    for name, array in (
+        ("vectors", model.vectors),
+        ("unit_vectors", model.unit_vectors),
+        ("output_vectors", model.output_vectors),
+    ):
         if array.shape != (songs, dimensions) or array.dtype != np.float32:
             raise ValueError(f"{name} is {array.dtype} {array.shape} for {songs} songs")
         if not np.isfinite(array).all():
@@ -218,6 +274,11 @@ def _check(model: SongModel) -> None:
         raise ValueError(f"play_counts is {model.play_counts.shape} for {songs} songs")
     if songs == 0:
         raise ValueError("there is no song")
+    if not 0 < model.trained <= songs:
+        raise ValueError(f"{model.trained} of {songs} songs are trained")
+    if len(model.continuations.offsets) != songs + 1:
+        raise ValueError(f"place_offsets has {len(model.continuations.offsets)} rows")
+    model.continuations.check()
 
 
 def _sha256(file: Path) -> str:

@@ -1,14 +1,15 @@
 """The songs that a model knows, stored as columns so that many processes can map one copy."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.columns import StringColumn, check_offsets, ragged
+from services.recommender.columns import StringColumn, check_offsets, offsets_of, ragged
 
 _NO_YEAR = np.iinfo(np.int16).min
 
@@ -19,8 +20,10 @@ _DTYPES: dict[str, type[np.integer[Any]]] = {
     "tags": np.int32,
     "tag_offsets": np.int64,
     "years": np.int16,
-    "by_id": np.int32,
+    "artist_numbers": np.int32,
+    "id_slots": np.int32,
 }
+_NO_ARTIST = frozenset({"", "-"})
 
 
 class UnknownSongError(LookupError):
@@ -53,12 +56,22 @@ class Song:
 class Catalogue:
     """An ordered set of songs. A song's place in it, from 0, is its *position*.
 
-    Strings lie in flat arrays, and ids are found by binary search in a sorted order, so a
-    catalogue that is mapped from disk costs neither memory nor time to open.
+    Strings lie in flat arrays, and ids are found in a hash table that is another, so a catalogue
+    that is mapped from disk costs neither memory nor time to open.
 
     >>> songs = Catalogue.from_songs([Song("7", "Fade to Black", "Metallica", tags=("metal",))])
     >>> songs[songs.position("7")].artist
     'Metallica'
+
+    Attributes:
+        ids: The songs' ids.
+        titles: Their titles.
+        artists: Their artists.
+        artist_numbers: int32 (n,), equal for songs of one artist, whatever the case of its letters;
+            -1 where the artist is not known.
+        tag_names: All tags.
+        tags: int32 (t,), rows of `tag_names`, song after song.
+        tag_offsets: int64 (n + 1,), where each song's tags begin and end.
 
     Args:
         arrays: what `arrays()` of another catalogue returned.
@@ -69,8 +82,10 @@ class Catalogue:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         _check_kinds(arrays)
-        self._tags, self._tag_offsets = arrays["tags"], arrays["tag_offsets"]
-        self._years, self._by_id = arrays["years"], arrays["by_id"]
+        self.tags, self.tag_offsets = arrays["tags"], arrays["tag_offsets"]
+        self.artist_numbers = arrays["artist_numbers"]
+        self._years = arrays["years"]
+        self._slots = arrays["id_slots"].data
         self.ids = _column(arrays, "ids")
         self.titles = _column(arrays, "titles")
         self.artists = _column(arrays, "artists")
@@ -101,7 +116,8 @@ class Catalogue:
                 "tags": tags,
                 "tag_offsets": tag_offsets,
                 "years": _years(songs),
-                "by_id": _order_by_id(songs),
+                "artist_numbers": number_artists(song.artist for song in songs),
+                "id_slots": hash_ids([song.id for song in songs]),
             }
         )
 
@@ -114,12 +130,12 @@ class Catalogue:
 
     def __getitem__(self, position: int) -> Song:
         year = int(self._years[position])
-        begin, end = self._tag_offsets[position], self._tag_offsets[position + 1]
+        begin, end = self.tag_offsets[position], self.tag_offsets[position + 1]
         return Song(
             id=self.ids[position],
             title=self.titles[position],
             artist=self.artists[position],
-            tags=tuple(self.tag_names[int(tag)] for tag in self._tags[begin:end]),
+            tags=tuple(self.tag_names[int(tag)] for tag in self.tags[begin:end]),
             year=None if year == _NO_YEAR else year,
         )
 
@@ -133,32 +149,53 @@ class Catalogue:
         if not isinstance(song_id, str):
             raise TypeError(f"a song id is a string, not {type(song_id).__name__}")
         wanted = song_id.encode(errors="surrogatepass")
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.ids.encoded(int(self._by_id[middle])) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if low < len(self) and self.ids.encoded(position := int(self._by_id[low])) == wanted:
-            return position
+        last = len(self._slots) - 1
+        slot = crc32(wanted) & last
+        while (position := self._slots[slot]) >= 0:
+            if self.ids.encoded(position) == wanted:
+                return int(position)
+            slot = (slot + 1) & last
         raise UnknownSongError(song_id)
+
+    def tagged(self, tag: str) -> NDArray[np.int64]:
+        """Positions of the songs that have a tag, ascending; none for a tag that is not known."""
+        number = self._tag_numbers.get(tag)
+        if number is None:
+            return np.empty(0, np.int64)
+        songs, offsets = self._songs_by_tag
+        return songs[offsets[number] : offsets[number + 1]]
+
+    @cached_property
+    def _tag_numbers(self) -> dict[str, int]:
+        return {self.tag_names[number]: number for number in range(len(self.tag_names))}
+
+    @cached_property
+    def _songs_by_tag(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        songs = np.repeat(np.arange(len(self)), np.diff(self.tag_offsets))
+        offsets = offsets_of(np.bincount(self.tags, minlength=len(self.tag_names)))
+        return songs[np.argsort(self.tags, kind="stable")], offsets
 
     def _check(self) -> None:
         songs = len(self)
-        check_offsets(self._tag_offsets, len(self._tags))
+        check_offsets(self.tag_offsets, len(self.tags))
         rows = {
             "titles": len(self.titles),
             "artists": len(self.artists),
-            "tag_offsets": len(self._tag_offsets) - 1,
+            "tag_offsets": len(self.tag_offsets) - 1,
             "years": len(self._years),
-            "by_id": len(self._by_id),
+            "artist_numbers": len(self.artist_numbers),
         }
         for name, count in rows.items():
             if count != songs:
                 raise ValueError(f"{name} has {count} rows for {songs} songs")
-        _check_range("tags", self._tags, len(self.tag_names))
-        _check_range("by_id", self._by_id, songs)
+        _check_range("tags", self.tags, 0, len(self.tag_names))
+        _check_range("artist_numbers", self.artist_numbers, -1, songs)
+        _check_range("id_slots", self._arrays["id_slots"], -1, songs)
+        slots = self._arrays["id_slots"]
+        if len(slots) != _slots(songs) or not np.array_equal(
+            np.sort(slots)[len(slots) - songs :], np.arange(songs)
+        ):
+            raise ValueError(f"id_slots does not hold each of {songs} songs once")
 
 
 def _arrays(name: str, strings: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -177,13 +214,40 @@ def _years(songs: list[Song]) -> NDArray[np.int16]:
     return np.array([_NO_YEAR if song.year is None else song.year for song in songs], np.int16)
 
 
-def _order_by_id(songs: list[Song]) -> NDArray[np.int32]:
-    encoded = [song.id.encode() for song in songs]
-    order = sorted(range(len(songs)), key=encoded.__getitem__)
-    for row, following in pairwise(order):
-        if encoded[row] == encoded[following]:
-            raise DuplicateSongError(songs[row].id)
-    return np.array(order, np.int32)
+def number_artists(artists: Iterable[str]) -> NDArray[np.int32]:
+    """Number artists in the order of their first song, -1 for those that are not known."""
+    numbers: dict[str, int] = {}
+    return np.array(
+        [
+            -1 if artist in _NO_ARTIST else numbers.setdefault(artist.casefold(), len(numbers))
+            for artist in artists
+        ],
+        np.int32,
+    )
+
+
+def hash_ids(song_ids: Sequence[str]) -> NDArray[np.int32]:
+    """A hash table of ids with open addressing: positions at or behind their id's CRC-32, or -1.
+
+    Raises:
+        DuplicateSongError: two songs have one id.
+    """
+    encoded = [song_id.encode() for song_id in song_ids]
+    last = _slots(len(encoded)) - 1
+    slots = [-1] * (last + 1)
+    for position, song_id in enumerate(encoded):
+        slot = crc32(song_id) & last
+        while slots[slot] >= 0:
+            if encoded[slots[slot]] == song_id:
+                raise DuplicateSongError(song_ids[position])
+            slot = (slot + 1) & last
+        slots[slot] = position
+    return np.array(slots, np.int32)
+
+
+def _slots(songs: int) -> int:
+    """Size of the hash table: a power of two, at least twice the number of songs."""
+    return 1 << (2 * songs).bit_length()
 
 
 def _check_kinds(arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -194,6 +258,6 @@ def _check_kinds(arrays: Mapping[str, NDArray[Any]]) -> None:
             raise ValueError(f"{name} is not one row of {np.dtype(dtype)}")
 
 
-def _check_range(name: str, values: NDArray[Any], limit: int) -> None:
-    if len(values) and (values.min() < 0 or values.max() >= limit):
-        raise ValueError(f"{name} holds numbers outside 0 to {limit - 1}")
+def _check_range(name: str, values: NDArray[Any], least: int, limit: int) -> None:
+    if len(values) and (values.min() < least or values.max() >= limit):
+        raise ValueError(f"{name} holds numbers outside {least} to {limit - 1}")

@@ -39,12 +39,14 @@ class StringColumn:
         ValueError: the offsets do not fit the bytes.
     """
 
-    __slots__ = ("data", "offsets")
+    __slots__ = ("_bytes", "_ends", "data", "offsets")
 
     def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
         check_offsets(offsets, len(data))
         self.data = data
         self.offsets = offsets
+        # Several times faster to read one item from than arrays are.
+        self._bytes, self._ends = data.data, offsets.data
 
     @classmethod
     def from_strings(cls, strings: Iterable[str]) -> "StringColumn":
@@ -62,4 +64,4 @@ class StringColumn:
         """The UTF-8 bytes of one string; `IndexError` unless 0 ≤ row < len."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a column of {len(self)}")
-        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+        return bytes(self._bytes[self._ends[row] : self._ends[row + 1]])

@@ -1,13 +1,13 @@
-"""A trained song model: vectors for what a song is like, and for what comes near it."""
+"""A trained song model: what songs are like, and what comes next, by vectors and by playlists."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
+from services.recommender.continuations import Continuations
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,48 @@ class CorpusStatistics:
     plays: int
 
 
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """How the evidence of playlists and of vectors is blended.
+
+    Attributes:
+        recency: What a seed counts, compared with the one played after it, above 0 and below 1.
+        sharpness: Exponent that favours places in playlists that agree with several seeds, from 1.
+        vector_share: The vectors' share of a score, 0 to 1.
+    """
+
+    recency: float = 0.9
+    sharpness: float = 2.5
+    vector_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not (0 < self.recency < 1 and 1 <= self.sharpness <= 10 and 0 <= self.vector_share <= 1):
+            raise ValueError(f"{self} is out of range")
+
+
+DEFAULT_BLEND = Blend()
+"""What was best on the validation parts of two sets of radio playlists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Figures of one way to recommend; means over targets, 0 to 1, of its first ten songs."""
+
+    name: str
+    hit_rate: float
+    reciprocal_rank: float
+    ndcg: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a model's settings found the next song of playlists that training did not see."""
+
+    targets: int
+    metrics: tuple[Metrics, ...]
+
+
 @dataclass(frozen=True)
 class SongModel:
     """A model of n songs; a song's position is its row in every array, the most played first.
@@ -45,28 +87,42 @@ class SongModel:
         version: Name of this model; names sort by the time of training.
         catalogue: The n songs.
         vectors: Input vectors, float32 (n, d): alike for songs that are played in like places.
+        unit_vectors: The input vectors at length 1, float32 (n, d); those of length 0 stay so.
         output_vectors: Output vectors, float32 (n, d): their product with an input vector says how
             likely the one song is played near the other.
         play_counts: Plays in the playlists, int64 (n,), non-increasing.
+        trained: Number of songs that have vectors of their own; those of the others, which are
+            played too seldom, were inferred.
+        continuations: The playlists.
+        blend: How vectors and playlists are blended.
         hyperparameters: Settings of the training.
         statistics: What the model was trained on.
         trained_at: When training ended, UTC.
+        evaluation: How good such a model is, where that was measured.
     """
 
     version: str
     catalogue: Catalogue
     vectors: NDArray[np.float32] = field(repr=False)
+    unit_vectors: NDArray[np.float32] = field(repr=False)
     output_vectors: NDArray[np.float32] = field(repr=False)
     play_counts: NDArray[np.int64] = field(repr=False)
+    trained: int
+    continuations: Continuations = field(repr=False)
+    blend: Blend
     hyperparameters: Hyperparameters
     statistics: CorpusStatistics
     trained_at: datetime
+    evaluation: Evaluation | None = None
 
     def __len__(self) -> int:
         return len(self.catalogue)
 
-    @cached_property
-    def norms(self) -> NDArray[np.float32]:
-        """Lengths of the input vectors, float32 (n,)."""
-        norms: NDArray[np.float32] = np.linalg.norm(self.vectors, axis=1)
-        return norms
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors at length 1; those of length 0 stay as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: NDArray[np.float32] = np.divide(
+        vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0
+    )
+    return units

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue, Song
-from services.recommender.columns import check_offsets, ragged
+from services.recommender.columns import check_offsets, offsets_of, ragged
 
 _BACKSLASH = re.compile(r"\\(.?)")
 _HEADER_LINES = 2
@@ -52,6 +52,19 @@ class Playlists:
     def from_lists(cls, lists: Sequence[Sequence[int]]) -> "Playlists":
         """Pack playlists that are given as lists of positions."""
         return cls(*ragged(lists))
+
+    def renumbered(self, rows: NDArray[np.int64], songs: int) -> "Playlists":
+        """The playlists with row k of `rows` called k; songs that are not among them are dropped.
+
+        Args:
+            rows: int64, numbers below `songs`, each once.
+            songs: How many songs there are now.
+        """
+        numbers = np.full(songs, -1, np.int32)
+        numbers[rows] = np.arange(len(rows), dtype=np.int32)
+        renumbered = numbers[self.songs]
+        kept = renumbered >= 0
+        return Playlists(renumbered[kept], offsets_of(kept)[self.offsets])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

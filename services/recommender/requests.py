@@ -2,12 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from serving.validation import Id, RequestModel
 
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=1000)]
+Tags = Annotated[tuple[Id, ...], Field(max_length=100)]
+
+BATCH_LIMIT = 10_000
+"""Most seeds, and most songs wanted, of a batch in all."""
 
 
 class SearchSongs(RequestModel):
@@ -29,6 +33,7 @@ class FindSimilarSongs(RequestModel):
 
     song_id: Id
     limit: Limit = 10
+    exact: bool = False
 
 
 class Seed(RequestModel):
@@ -38,9 +43,39 @@ class Seed(RequestModel):
     weight: Annotated[float, Field(ge=-100, le=100)] = 1.0
 
 
+class TagFilter(RequestModel):
+    """`TagFilter` of the contract."""
+
+    all_of: Tags = ()
+    any_of: Tags = ()
+    none_of: Tags = ()
+
+
 class RecommendSongs(RequestModel):
     """`RecommendSongsRequest` of the contract."""
 
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=500)]
     limit: Limit = 10
     exclude_song_ids: Annotated[tuple[Id, ...], Field(max_length=10_000)] = ()
+    tags: TagFilter | None = None
+    max_per_artist: Annotated[int, Field(ge=1, le=1000)] | None = None
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    exact: bool = False
+    explain: bool = False
+
+
+class BatchRecommendSongs(RequestModel):
+    """`BatchRecommendSongsRequest` of the contract."""
+
+    requests: Annotated[list[RecommendSongs], Field(min_length=1, max_length=256)]
+
+    @field_validator("requests")
+    @classmethod
+    def _bounded(cls, requests: list[RecommendSongs]) -> list[RecommendSongs]:
+        for what, count in (
+            ("seeds", sum(len(request.seeds) for request in requests)),
+            ("songs wanted", sum(request.limit for request in requests)),
+        ):
+            if count > BATCH_LIMIT:
+                raise ValueError(f"hold {count:,} {what} in all; ask for at most {BATCH_LIMIT:,}")
+        return requests

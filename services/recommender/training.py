@@ -7,9 +7,19 @@ from datetime import UTC, datetime
 
 import numpy as np
 from gensim.models import Word2Vec
+from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
-from services.recommender.model import CorpusStatistics, Hyperparameters, SongModel
+from services.recommender.continuations import Continuations
+from services.recommender.model import (
+    DEFAULT_BLEND,
+    Blend,
+    CorpusStatistics,
+    Hyperparameters,
+    SongModel,
+    unit,
+)
+from services.recommender.placement import place, placeable
 from services.recommender.playlists import Corpus
 
 Progress = Callable[[int, int], None]
@@ -42,16 +52,22 @@ class TrainingError(ValueError):
 
 
 def train(
-    corpus: Corpus, hyperparameters: Hyperparameters, progress: Progress | None = None
+    corpus: Corpus,
+    hyperparameters: Hyperparameters,
+    *,
+    blend: Blend = DEFAULT_BLEND,
+    progress: Progress | None = None,
 ) -> SongModel:
     """Train on a corpus.
 
-    Songs that are played fewer than `min_count` times are left out. The result is the same for the
-    same seed only with one worker: several race for the same vectors, which is how gensim works.
+    Songs that are played fewer than `min_count` times are placed by their artists and tags, or left
+    out where no other song has those. The result is the same for the same seed only with one
+    worker: several race for the same vectors, which is how gensim works.
 
     Args:
         corpus: Songs and playlists.
         hyperparameters: Settings of `Word2Vec`.
+        blend: How the model is to blend its vectors with the playlists.
         progress: Called, from gensim's own thread, while the playlists are read.
 
     Raises:
@@ -65,25 +81,43 @@ def train(
         problem = f"no song is played {count} times; lower min_count or add playlists"
         raise TrainingError(problem) from None
     ids: list[str] = word2vec.wv.index_to_key
-    positions = [corpus.catalogue.position(song_id) for song_id in ids]
-    counts = [word2vec.wv.get_vecattr(song_id, "count") for song_id in ids]
-    vectors = np.ascontiguousarray(word2vec.wv.vectors, np.float32)
+    trained = np.array([corpus.catalogue.position(song_id) for song_id in ids], np.int64)
+    rows = np.concatenate((trained, _placeable(corpus, trained)))
+    catalogue = Catalogue.from_songs(corpus.catalogue[row] for row in rows.tolist())
+    vectors = _with_placed(catalogue, word2vec.wv.vectors)
     trained_at = datetime.now(UTC).replace(microsecond=0)
     return SongModel(
         version=f"{trained_at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:8]}",
-        catalogue=Catalogue.from_songs(corpus.catalogue[position] for position in positions),
+        catalogue=catalogue,
         vectors=vectors,
-        output_vectors=np.ascontiguousarray(word2vec.syn1neg, np.float32),
-        play_counts=np.array(counts, np.int64),
+        unit_vectors=unit(vectors),
+        output_vectors=_with_placed(catalogue, word2vec.syn1neg),
+        play_counts=np.bincount(corpus.playlists.songs, minlength=len(corpus.catalogue))[rows],
+        trained=len(ids),
+        continuations=Continuations.from_playlists(
+            corpus.playlists.renumbered(rows, len(corpus.catalogue)), len(rows)
+        ),
+        blend=blend,
         hyperparameters=hyperparameters,
         statistics=CorpusStatistics(
             name=corpus.name,
-            songs=len(ids),
+            songs=len(rows),
             playlists=len(corpus.playlists),
             plays=len(corpus.playlists.songs),
         ),
         trained_at=trained_at,
     )
+
+
+def _placeable(corpus: Corpus, trained: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The songs of a corpus that can be placed, the most played first."""
+    others = np.setdiff1d(placeable(corpus.catalogue, trained), trained)
+    counts = np.bincount(corpus.playlists.songs, minlength=len(corpus.catalogue))
+    return others[np.argsort(-counts[others], kind="stable")]
+
+
+def _with_placed(catalogue: Catalogue, trained: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(np.concatenate((trained, place(catalogue, trained))), np.float32)
 
 
 class _Sentences:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from gensim.models import Word2Vec
 
-from services.recommender import ranking
 from services.recommender.catalogue import Catalogue, Song
+from services.recommender.index import ExactIndex
 from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus, Playlists
+from services.recommender.ranking import Query, Ranker
 from services.recommender.training import DEFAULT_PRESET, PRESETS, TrainingError, train
 
 QUICK = Hyperparameters(vector_size=8, min_count=1, epochs=2, workers=1)
@@ -83,8 +84,16 @@ class TestTheModel:
             assert array.shape == (len(tiny_model), 16)
             assert array.flags.c_contiguous
             assert np.isfinite(array).all()
-        lengths = np.linalg.norm(tiny_model.vectors.astype(np.float64), axis=1)
-        np.testing.assert_allclose(tiny_model.norms, lengths, rtol=1e-5)
+        lengths = np.linalg.norm(tiny_model.unit_vectors.astype(np.float64), axis=1)
+        np.testing.assert_allclose(lengths, 1, rtol=1e-6)
+
+    def test_it_keeps_the_playlists(self, tiny_model: SongModel, tiny_corpus: Corpus) -> None:
+        kept = tiny_model.continuations
+        kept.check()
+        ids = [tiny_model.catalogue.ids[song] for song in kept.songs]
+        assert ids == [tiny_corpus.catalogue.ids[song] for song in tiny_corpus.playlists.songs]
+        ends = np.flatnonzero(kept.left == 0) + 1
+        assert ends.tolist() == tiny_corpus.playlists.offsets[1:].tolist()
 
     def test_its_version_begins_with_the_time_of_training(self, tiny_model: SongModel) -> None:
         assert tiny_model.trained_at.utcoffset() is not None
@@ -93,11 +102,13 @@ class TestTheModel:
     def test_it_learns_which_songs_are_played_together(self, tiny_model: SongModel) -> None:
         """By chance, one in three songs would be of the seed's genre."""
         genres = np.array([tiny_model.catalogue[song].tags[0] for song in range(len(tiny_model))])
-        none = np.empty(0, np.int64)
+        ranker = Ranker(
+            tiny_model, ExactIndex(tiny_model.unit_vectors), ExactIndex(tiny_model.output_vectors)
+        )
         alike, after = [], []
         for song, genre in enumerate(genres):
-            similar = ranking.similar(tiny_model, song, 5).positions
-            following = ranking.next_songs(tiny_model, np.array([song]), np.ones(1), 5, none)
+            similar = ranker.similar(song, 5).positions
+            [following] = ranker.next_songs([Query(np.array([song]), np.ones(1), limit=5)])
             alike.append(np.mean(genres[similar] == genre))
             after.append(np.mean(genres[following.positions] == genre))
         assert np.mean(alike) > 0.9
@@ -151,6 +162,26 @@ class TestTheSeed:
         assert first.version.split("-")[1] != second.version.split("-")[1]
 
 
+class TestSongsThatArePlayedTooSeldom:
+    def corpus(self) -> Corpus:
+        songs = [Song("a", "", "Abba"), Song("b", "", "Blur"), Song("a rare", "", "abba")]
+        songs += [Song("a never", "", "Abba"), Song("nobody", "", "")]
+        lists = [[0, 1]] * 6 + [[0, 2], [2, 0, 4]]
+        return Corpus("rare", Catalogue.from_songs(songs), Playlists.from_lists(lists))
+
+    def test_they_are_placed_behind_the_others_where_they_have_relatives(self) -> None:
+        model = train(self.corpus(), replace(QUICK, min_count=3))
+        assert ids_of(model) == ["a", "b", "a rare", "a never"]
+        assert model.trained == 2
+        assert model.play_counts.tolist() == [8, 6, 2, 0]
+        np.testing.assert_allclose(model.vectors[2], model.vectors[0], rtol=1e-5)
+        np.testing.assert_allclose(model.output_vectors[3], model.output_vectors[0], rtol=1e-5)
+
+    def test_their_plays_count_as_evidence(self) -> None:
+        model = train(self.corpus(), replace(QUICK, min_count=3))
+        assert model.continuations.songs.tolist()[-4:] == [0, 2, 2, 0]
+
+
 class TestProgress:
     def test_it_grows_to_the_total_which_stays(self) -> None:
         random = np.random.default_rng(0)
@@ -158,7 +189,7 @@ class TestProgress:
         playlists = Playlists.from_lists(random.integers(0, 50, (601, 50)).tolist())
         corpus = Corpus("long", Catalogue.from_songs(songs), playlists)
         told: list[tuple[int, int]] = []
-        train(corpus, QUICK, lambda read, total: told.append((read, total)))
+        train(corpus, QUICK, progress=lambda read, total: told.append((read, total)))
         reads = [read for read, _ in told]
         assert {total for _, total in told} == {3 * 30_050}
         assert reads == sorted(reads)

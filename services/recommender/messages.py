@@ -1,0 +1,114 @@
+"""Songs, answers and models as the contract's messages."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from segue.recommender.v1 import model_pb2, song_pb2
+from segue.recommender.v1 import recommender_service_pb2 as pb
+
+from services.recommender.model import SongModel
+from services.recommender.ranking import Floats, Ranking
+
+_CACHED_SONGS = 16_384
+"""Songs whose messages are kept, some 10 MB of them: most answers hold songs that others held."""
+
+
+class SongMessages:
+    """The songs of one model as messages, which must not be changed."""
+
+    def __init__(self, model: SongModel) -> None:
+        self._model = model
+        self.song = lru_cache(_CACHED_SONGS)(self._song)
+
+    def scored(self, ranking: Ranking) -> list[pb.ScoredSong]:
+        """A ranking's songs with their scores."""
+        return [
+            pb.ScoredSong(song=self.song(position), score=score)
+            for position, score in zip(
+                ranking.positions.tolist(), ranking.scores.tolist(), strict=True
+            )
+        ]
+
+    def _song(self, position: int) -> song_pb2.Song:
+        song = self._model.catalogue[position]
+        return song_pb2.Song(
+            id=song.id,
+            title=song.title,
+            artist=song.artist,
+            tags=song.tags,
+            year=song.year,
+            play_count=int(self._model.play_counts[position]),
+            placed=position >= self._model.trained,
+        )
+
+
+def add_reasons(
+    songs: Sequence[pb.ScoredSong],
+    seed_ids: Sequence[str],
+    contributions: Floats,
+    from_playlists: Floats,
+) -> None:
+    """Tell of each song what each seed contributed to its score, the largest first."""
+    for song, mine, played in zip(songs, contributions, from_playlists, strict=True):
+        song.reasons.extend(
+            pb.Reason(
+                seed_song_id=seed_ids[seed],
+                contribution=mine[seed],
+                from_playlists=played[seed],
+            )
+            for seed in abs(mine).argsort(kind="stable")[::-1]
+            if mine[seed] != 0.0
+        )
+
+
+def describe(model: SongModel, index_uri: str, index_recall: float) -> model_pb2.Model:
+    """All that a client may know of a model."""
+    settings, statistics, blend = model.hyperparameters, model.statistics, model.blend
+    train_time = Timestamp()
+    train_time.FromDatetime(model.trained_at)
+    return model_pb2.Model(
+        version=model.version,
+        train_time=train_time,
+        corpus=model_pb2.CorpusStatistics(
+            name=statistics.name,
+            songs=statistics.songs,
+            playlists=statistics.playlists,
+            plays=statistics.plays,
+        ),
+        hyperparameters=model_pb2.Hyperparameters(
+            vector_size=settings.vector_size,
+            window=settings.window,
+            min_count=settings.min_count,
+            negative=settings.negative,
+            epochs=settings.epochs,
+            skip_gram=bool(settings.sg),
+            ns_exponent=settings.ns_exponent,
+            sample=settings.sample,
+            seed=settings.seed,
+        ),
+        index_uri=index_uri,
+        index_recall=index_recall,
+        blend=model_pb2.Blend(
+            recency=blend.recency, sharpness=blend.sharpness, vector_share=blend.vector_share
+        ),
+        evaluation=_evaluation(model),
+    )
+
+
+def _evaluation(model: SongModel) -> model_pb2.Evaluation | None:
+    if model.evaluation is None:
+        return None
+    return model_pb2.Evaluation(
+        targets=model.evaluation.targets,
+        metrics=[
+            model_pb2.Metrics(
+                name=metrics.name,
+                hit_rate=metrics.hit_rate,
+                reciprocal_rank=metrics.reciprocal_rank,
+                ndcg=metrics.ndcg,
+                coverage=metrics.coverage,
+            )
+            for metrics in model.evaluation.metrics
+        ],
+    )
