@@ -97,9 +97,9 @@ class Answers:
         seeds = (
             [seed for seed in wanted.seeds if seed.song_id in known] if unknown else wanted.seeds
         )
-        tags = wanted.tags and TagFilter(
-            wanted.tags.all_of, wanted.tags.any_of, wanted.tags.none_of
-        )
+        tags = None
+        if wanted.tags is not None:
+            tags = TagFilter(wanted.tags.all_of, wanted.tags.any_of, wanted.tags.none_of)
         return Asked(
             query=Query(
                 seeds=np.array([known[seed.song_id] for seed in seeds], np.int64),

@@ -335,7 +335,7 @@ def _present(positions: Positions) -> Positions:
 def _search(
     index: VectorIndex, tastes: NDArray[np.float32], barred: list[Positions], size: int
 ) -> list[Positions]:
-    """Give each query the `size` best songs that are not barred from it, where there are as many."""
+    """Give each query the `size` best songs that are not barred from it, or all there are."""
     if not barred:
         return []
     most = max(map(len, barred))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def ranker_of(model: SongModel) -> Ranker:
     return Ranker(model, ExactIndex(model.unit_vectors), ExactIndex(model.output_vectors))
 
 
-def query(*seeds: int, **options: object) -> Query:
+def query(*seeds: int, **options: Any) -> Query:
     return replace(Query(np.array(seeds, np.int64), np.ones(len(seeds))), **options)
 
 
@@ -126,11 +127,10 @@ class TestEveryAnswer:
         asked = data.draw(st.lists(queries(model), min_size=1, max_size=6))
         ranker = ranker_of(model)
         for batch in (ranker.next_songs(asked), ranker.next_songs(asked)):
-            for alone, together in zip(
-                map(ranker.next_songs, ([q] for q in asked)), batch, strict=True
-            ):
-                assert alone[0].positions.tolist() == together.positions.tolist()
-                assert alone[0].scores.tolist() == together.scores.tolist()
+            for one, together in zip(asked, batch, strict=True):
+                [alone] = ranker.next_songs([one])
+                assert alone.positions.tolist() == together.positions.tolist()
+                assert alone.scores.tolist() == together.scores.tolist()
 
     @settings(max_examples=100, deadline=None)
     @given(st.data())
