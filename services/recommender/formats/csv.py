@@ -110,7 +110,7 @@ def _columns(lines: Lines, header: list[str] | None) -> _Columns | None:
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         problem = f"lacks the columns {', '.join(missing)}; name them on line 1, separated by ','."
-        lines.report(Kind.SYNTAX, problem)
+        lines.report(Kind.SYNTAX, problem, line=1)
         return None
     for name in (*_NEEDED, *_FACTS):
         if names.count(name) > 1:

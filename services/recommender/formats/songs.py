@@ -5,7 +5,7 @@ from reprlib import repr as shorten
 
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.formats.problems import Kind
-from services.recommender.formats.text import MAX_ID, MAX_TEXT
+from services.recommender.formats.text import check_id, check_length
 
 Facts = tuple[str, ...]
 """What a row says of its song besides the id, as it is written there."""
@@ -59,15 +59,7 @@ class SongTable:
 
 
 def check_song(song: Song) -> None:
-    """Raise ValueError, with what to do, when an id or text is too long, lacking or no text."""
-    if not 1 <= len(song.id) <= MAX_ID:
-        length = f"has {len(song.id):,} characters" if song.id else "is empty"
-        raise ValueError(f"a song id {length}; give it 1 to {MAX_ID}.")
+    """Raise ValueError, with what to do, when an id or a text of a song cannot be used."""
+    check_id(song.id)
     for text in (song.title, song.artist, *song.tags):
-        if len(text) > MAX_TEXT:
-            raise ValueError(
-                f"the title, artist or tag {shorten(text)} has {len(text):,} characters of at "
-                f"most {MAX_TEXT:,}; shorten it."
-            )
-    if "\0" in "".join((song.id, song.title, song.artist, *song.tags)):
-        raise ValueError(f"song id {shorten(song.id)} is described with a NUL; remove it.")
+        check_length(text)

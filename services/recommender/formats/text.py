@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from reprlib import repr as shorten
 
 from services.recommender.formats.problems import CorpusError, Kind, Problem, Report
 
@@ -15,6 +16,8 @@ MAX_TEXT = 10_000
 
 _MAX_LINE = 2**26
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_CONTROL_IN_LINE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class Lines:
@@ -60,8 +63,9 @@ class Lines:
         except UnicodeDecodeError:
             self.report(Kind.TEXT, "is not valid UTF-8; save the file as UTF-8.")
             return None
-        if "\0" in text:
-            self.report(Kind.TEXT, "holds a NUL byte; the file is damaged: fetch it again.")
+        if control := _CONTROL_IN_LINE.search(text):
+            problem = f"holds the control character {control[0]!r}; remove it or fetch it again."
+            self.report(Kind.TEXT, problem)
             return None
         return text
 
@@ -84,5 +88,23 @@ def parse_number(text: str) -> int | None:
 
 
 def tidy(text: str) -> str:
-    """The text without line breaks, stray spaces and spaces in a row."""
-    return " ".join(text.split())
+    """The text without control characters, line breaks, stray spaces and spaces in a row."""
+    return " ".join(_CONTROL.sub(" ", text).split())
+
+
+def check_id(song_id: str) -> None:
+    """Raise ValueError, with what to do, when no request could name a song by this id."""
+    if not 1 <= len(song_id) <= MAX_ID:
+        length = f"has {len(song_id):,} characters" if song_id else "is empty"
+        raise ValueError(f"a song id {length}; give it 1 to {MAX_ID}.")
+    if _CONTROL.search(song_id):
+        raise ValueError(f"song id {shorten(song_id)} holds a control character; remove it.")
+
+
+def check_length(text: str) -> None:
+    """Raise ValueError, with what to do, when a title, artist or tag is longer than any is."""
+    if len(text) > MAX_TEXT:
+        raise ValueError(
+            f"the title, artist or tag {shorten(text)} has {len(text):,} characters of at most "
+            f"{MAX_TEXT:,}; shorten it."
+        )
