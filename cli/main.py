@@ -81,6 +81,18 @@ def download(
         raise fail(error) from None
 
 
+@data.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder or file of playlists.")],
+    shown: Annotated[int, typer.Option(min=0, help="How many problems of a kind to print.")] = 5,
+) -> None:
+    """Say what is wrong with playlists, by file and line; exit with 1 if they cannot be used."""
+    from cli.checking import check_data
+
+    if not check_data(path, shown):
+        raise typer.Exit(1)
+
+
 @serve.command("recommender", context_settings=_SETTINGS_FLAGS)
 def serve_recommender(context: typer.Context) -> None:
     """Serve the song model."""

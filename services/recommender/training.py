@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 from gensim.models import Word2Vec
+from gensim.models.word2vec import MAX_WORDS_IN_BATCH
 from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
@@ -44,7 +46,8 @@ PRESETS = {
 }
 DEFAULT_PRESET = "radio"
 
-_REPORT_EVERY = 10_000
+_BLOCK = 10_000
+"""Plays that are turned into words, and reported, at once; a longer playlist is one block."""
 
 
 class TrainingError(ValueError):
@@ -124,7 +127,8 @@ class _Sentences:
     """The playlists as gensim wants them: lists of words, read once for each pass.
 
     The words are the songs' ids, always strings: gensim takes a number that it does not know for
-    a row of the matrix.
+    a row of the matrix. It would drop what goes beyond 10,000 words of a sentence, so a longer
+    playlist is given in pieces, which costs no more than the few pairs across each cut.
     """
 
     def __init__(self, corpus: Corpus, passes: int, progress: Progress | None) -> None:
@@ -136,14 +140,21 @@ class _Sentences:
         self._progress = progress
 
     def __iter__(self) -> Iterator[list[str]]:
-        unreported = 0
-        for playlist in self._playlists:
-            yield self._ids[playlist].tolist()
-            unreported += len(playlist)
-            if unreported >= _REPORT_EVERY:
-                self._report(unreported)
-                unreported = 0
-        self._report(unreported)
+        offsets = self._playlists.offsets
+        first = 0
+        while first < len(self._playlists):
+            block = offsets[first] + _BLOCK
+            last = max(first + 1, int(np.searchsorted(offsets, block, "right")) - 1)
+            yield from self._block(offsets[first : last + 1])
+            self._report(int(offsets[last] - offsets[first]))
+            first = last
+
+    def _block(self, offsets: NDArray[np.int64]) -> Iterator[list[str]]:
+        """Some playlists; turning several into words at once takes far less time."""
+        words = self._ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
+        for begin, end in pairwise((offsets - offsets[0]).tolist()):
+            for piece in range(begin, end, MAX_WORDS_IN_BATCH):
+                yield words[piece : min(piece + MAX_WORDS_IN_BATCH, end)]
 
     def _report(self, plays: int) -> None:
         self._read += plays
