@@ -159,6 +159,9 @@ class Catalogue:
                 raise ValueError(f"{name} has {count} rows for {songs} songs")
         _check_range("tags", self._tags, len(self.tag_names))
         _check_range("by_id", self._by_id, songs)
+        ids = self.ids.all_encoded()
+        if any(ids[row] >= ids[after] for row, after in pairwise(self._by_id.tolist())):
+            raise ValueError("by_id does not order the ids")
 
 
 def _arrays(name: str, strings: Iterable[str]) -> dict[str, NDArray[Any]]:
