@@ -19,7 +19,7 @@ from services.recommender.model import SongModel
 from services.recommender.search import EmptyQueryError, SearchHit, SongSearch
 from services.recommender.settings import RecommenderSettings
 from serving.errors import FieldViolation, invalid_argument, not_found, unavailable
-from serving.server import StartError
+from serving.service import StartError
 from serving.validation import validate
 
 Context = grpc.aio.ServicerContext[Any, Any]
