@@ -22,8 +22,10 @@ serve = typer.Typer(
     help="Run one of the servers; flags and variables: --help.", no_args_is_help=True
 )
 data = typer.Typer(help="Playlists to train on.", no_args_is_help=True)
+models = typer.Typer(help="Versions of the song model.", no_args_is_help=True)
 app.add_typer(serve, name="serve")
 app.add_typer(data, name="data")
+app.add_typer(models, name="models")
 
 S = TypeVar("S", bound=ServerSettings)
 
@@ -82,6 +84,45 @@ def download(
     try:
         download_data(name, folder)
     except TrainError as error:
+        raise fail(error) from None
+
+
+@models.command("list")
+def list_models(models: ModelsOption = None) -> None:
+    """Show which versions there are and which one is current."""
+    from cli.models import show_versions
+    from services.recommender.versions import ArtifactError
+
+    try:
+        show_versions(models)
+    except ArtifactError as error:
+        raise fail(error) from None
+
+
+@models.command()
+def activate(
+    version: Annotated[str, typer.Argument(help="Name of a version; see `segue models list`.")],
+    models: ModelsOption = None,
+) -> None:
+    """Check a version and make it current; running servers change to it."""
+    from cli.models import activate_version
+    from services.recommender.versions import ArtifactError
+
+    try:
+        activate_version(version, models)
+    except ArtifactError as error:
+        raise fail(error) from None
+
+
+@models.command()
+def rollback(models: ModelsOption = None) -> None:
+    """Go back to the version that was current before; again for the one before that."""
+    from cli.models import roll_back
+    from services.recommender.versions import ArtifactError
+
+    try:
+        roll_back(models)
+    except ArtifactError as error:
         raise fail(error) from None
 
 

@@ -1,9 +1,10 @@
 """The recommender's RPCs: ids at the contract, positions inside."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -13,35 +14,34 @@ from segue.recommender.v1 import model_pb2, recommender_service_pb2_grpc, song_p
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
 from services.recommender import paging, ranking, requests
-from services.recommender.artifact import ArtifactError, load
+from services.recommender.artifact import ArtifactError
 from services.recommender.catalogue import UnknownSongError
+from services.recommender.live import LiveModel, Refusal
 from services.recommender.model import SongModel
-from services.recommender.search import EmptyQueryError, SearchHit, SongSearch
+from services.recommender.search import EmptyQueryError, SearchHit
+from services.recommender.served import ServedModel
 from services.recommender.settings import RecommenderSettings
 from serving.errors import FieldViolation, invalid_argument, not_found, unavailable
 from serving.service import StartError
 from serving.validation import validate
 
+_log = logging.getLogger("segue.recommender")
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """A model and what is made from it when it is loaded."""
-
-    model: SongModel
-    search: SongSearch
-
-
 class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer):
-    """Serves one song model."""
+    """Serves one song model at a time; an answer never mixes two."""
 
     descriptor = pb.DESCRIPTOR.services_by_name["RecommenderService"]
 
     def __init__(self, settings: RecommenderSettings) -> None:
         self._settings = settings
-        self._loaded: _Served | None = None
-        # Searches a large catalogue for tens of milliseconds, which the event loop cannot spare.
+        self._live = LiveModel(settings.models, settings.version)
+        self._watching: asyncio.Task[None] | None = None
+        # A model takes seconds to load, a search of a large catalogue tens of milliseconds; the
+        # event loop cannot spare either, nor can a search wait for a load.
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -49,21 +49,30 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         recommender_service_pb2_grpc.add_RecommenderServiceServicer_to_server(self, server)
 
     async def start(self) -> None:
-        """Map the model.
+        """Map the model, and from then on follow which one is current, unless one was asked for.
 
         Raises:
             StartError: there is no usable model.
         """
         try:
-            self._loaded = await asyncio.get_running_loop().run_in_executor(
-                self._searcher, _load, self._settings
-            )
+            await asyncio.get_running_loop().run_in_executor(self._loader, self._live.start)
         except ArtifactError as error:
             raise StartError(str(error)) from None
+        if self._settings.version is None:
+            self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """End the search thread."""
+        """End the watch and the threads."""
+        if self._watching:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        self._loader.shutdown()
         self._searcher.shutdown()
+
+    def health_detail(self) -> str:
+        """Why another version is served than the one that is to be; empty when it is that one."""
+        return self._live.problem
 
     async def SearchSongs(  # noqa: N802
         self, request: pb.SearchSongsRequest, context: Context
@@ -159,16 +168,30 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         self, request: pb.GetModelRequest, context: Context
     ) -> pb.GetModelResponse:
         """See the contract."""
-        return pb.GetModelResponse(model=_description(self._served.model))
+        return pb.GetModelResponse(
+            model=_description(self._served.model),
+            refused_versions=[_refused(refusal) for refusal in self._live.refusals],
+        )
 
     @property
-    def _served(self) -> _Served:
-        if self._loaded is None:
+    def _served(self) -> ServedModel:
+        """What is served now; an RPC takes it once and uses only that."""
+        served = self._live.served
+        if served is None:
             raise unavailable("MODEL_NOT_LOADED", "the song model is being loaded; try again")
-        return self._loaded
+        return served
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._settings.watch_s)
+            try:
+                await loop.run_in_executor(self._loader, self._live.refresh)
+            except Exception:  # a defect must not end the watch unseen
+                _log.exception("looking for another version failed")
 
     async def _search(
-        self, served: _Served, query: str, offset: int, limit: int
+        self, served: ServedModel, query: str, offset: int, limit: int
     ) -> list[SearchHit]:
         def search() -> list[SearchHit]:
             return served.search.search(query, offset=offset, limit=limit)
@@ -177,11 +200,6 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
             return await asyncio.get_running_loop().run_in_executor(self._searcher, search)
         except EmptyQueryError as error:
             raise invalid_argument([FieldViolation("query", str(error))]) from None
-
-
-def _load(settings: RecommenderSettings) -> _Served:
-    model = load(settings.models, settings.version)
-    return _Served(model, SongSearch(model.catalogue))
 
 
 def _offset(wanted: requests.SearchSongs) -> int:
@@ -248,4 +266,12 @@ def _description(model: SongModel) -> model_pb2.Model:
             seed=settings.seed,
         ),
         index_uri="exact://",
+    )
+
+
+def _refused(refusal: Refusal) -> model_pb2.RefusedVersion:
+    refuse_time = Timestamp()
+    refuse_time.FromDatetime(refusal.time)
+    return model_pb2.RefusedVersion(
+        version=refusal.version, reason=refusal.reason, refuse_time=refuse_time
     )

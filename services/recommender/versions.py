@@ -43,10 +43,12 @@ class Versions:
         Raises:
             ArtifactError: the folder cannot be read.
         """
+        self._check_folder()
         try:
             entries = list(self._folder.iterdir())
         except OSError as error:
-            raise ArtifactError(self._folder, _unreadable(error)) from None
+            problem = f"cannot be read: {error.strerror}; check its rights"
+            raise ArtifactError(self._folder, problem) from None
         return sorted(entry.name for entry in entries if _is_version(entry))
 
     def folder_of(self, name: str) -> Path:
@@ -66,8 +68,7 @@ class Versions:
         Raises:
             ArtifactError: none is named.
         """
-        if not self._folder.is_dir():
-            raise ArtifactError(self._folder, "there is no such folder; run `segue train` first")
+        self._check_folder()
         pointer = self._folder / CURRENT
         try:
             name = pointer.read_text(encoding="utf-8").strip()
@@ -81,8 +82,9 @@ class Versions:
         """What was current before, the latest first, without versions that were deleted since.
 
         Raises:
-            ArtifactError: the history cannot be read.
+            ArtifactError: there is no such folder, or the history cannot be read.
         """
+        self._check_folder()
         current = self._current_or_none()
         there = [name for name in reversed(self._history()) if _is_version(self._folder / name)]
         # A process that ended between two writes left the current version at the end.
@@ -114,6 +116,10 @@ class Versions:
         self._write(HISTORY, previous[:0:-1])
         return previous[0]
 
+    def _check_folder(self) -> None:
+        if not self._folder.is_dir():
+            raise ArtifactError(self._folder, "there is no such folder; run `segue train` first")
+
     def _current_or_none(self) -> str | None:
         try:
             return self.current()
@@ -142,9 +148,3 @@ class Versions:
 
 def _is_version(folder: Path) -> bool:
     return _NAME.fullmatch(folder.name) is not None and folder.is_dir()
-
-
-def _unreadable(error: OSError) -> str:
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return "there is no such folder; run `segue train` first"
-    return f"cannot be read: {error.strerror}; check its rights"
