@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
-from serving.server import Service, StartError, run
 from serving.settings import ServerSettings, SettingsError, read_settings
+
+if TYPE_CHECKING:
+    from serving.service import Service
 
 app = typer.Typer(
     help="Songs to play next, and words about them.",
@@ -20,8 +22,10 @@ serve = typer.Typer(
     help="Run one of the servers; flags and variables: --help.", no_args_is_help=True
 )
 data = typer.Typer(help="Playlists to train on.", no_args_is_help=True)
+models = typer.Typer(help="Versions of the song model.", no_args_is_help=True)
 app.add_typer(serve, name="serve")
 app.add_typer(data, name="data")
+app.add_typer(models, name="models")
 
 S = TypeVar("S", bound=ServerSettings)
 
@@ -39,6 +43,10 @@ DataOption = Annotated[
     ),
 ]
 
+ModelsOption = Annotated[
+    Path | None, typer.Option(help="Folder of song models; SEGUE_HOME/models by default.")
+]
+
 
 def fail(problem: object) -> typer.Exit:
     """Print one line to standard error; raise the result."""
@@ -52,9 +60,7 @@ def fail(problem: object) -> typer.Exit:
 def train(
     data: DataOption = "starter",
     preset: Annotated[str, typer.Option(help="Settings: `radio` or `book`.")] = "radio",
-    models: Annotated[
-        Path | None, typer.Option(help="Folder of song models; SEGUE_HOME/models by default.")
-    ] = None,
+    models: ModelsOption = None,
 ) -> None:
     """Train a song model on playlists and make it the one that is served."""
     from cli.training import TrainError, train_model
@@ -93,41 +99,105 @@ def check(
         raise typer.Exit(1)
 
 
+@models.command("list")
+def list_models(models: ModelsOption = None) -> None:
+    """Show which versions there are and which one is current."""
+    from cli.models import show_versions
+    from services.recommender.versions import ArtifactError
+
+    try:
+        show_versions(models)
+    except ArtifactError as error:
+        raise fail(error) from None
+
+
+@models.command()
+def activate(
+    version: Annotated[str, typer.Argument(help="Name of a version; see `segue models list`.")],
+    models: ModelsOption = None,
+) -> None:
+    """Check a version and make it current; running servers change to it."""
+    from cli.models import activate_version
+    from services.recommender.versions import ArtifactError
+
+    try:
+        activate_version(version, models)
+    except ArtifactError as error:
+        raise fail(error) from None
+
+
+@models.command()
+def rollback(models: ModelsOption = None) -> None:
+    """Go back to the version that was current before; again for the one before that."""
+    from cli.models import roll_back
+    from services.recommender.versions import ArtifactError
+
+    try:
+        roll_back(models)
+    except ArtifactError as error:
+        raise fail(error) from None
+
+
 @serve.command("recommender", context_settings=_SETTINGS_FLAGS)
 def serve_recommender(context: typer.Context) -> None:
     """Serve the song model."""
-    from services.recommender.service import RecommenderService
     from services.recommender.settings import RecommenderSettings
 
-    _serve("recommender", context.args, RecommenderSettings, RecommenderService)
+    def service() -> "Callable[[RecommenderSettings], Service]":
+        from services.recommender.service import RecommenderService
+
+        return RecommenderService
+
+    _serve("recommender", context.args, RecommenderSettings, service)
 
 
 @serve.command("generator", context_settings=_SETTINGS_FLAGS)
 def serve_generator(context: typer.Context) -> None:
     """Serve the language model."""
-    from services.generator.service import GeneratorService
     from services.generator.settings import GeneratorSettings
 
-    _serve("generator", context.args, GeneratorSettings, GeneratorService)
+    def service() -> "Callable[[GeneratorSettings], Service]":
+        from services.generator.service import GeneratorService
+
+        return GeneratorService
+
+    _serve("generator", context.args, GeneratorSettings, service)
 
 
 @serve.command("gateway", context_settings=_SETTINGS_FLAGS)
 def serve_gateway(context: typer.Context) -> None:
     """Serve the one address for clients."""
-    from gateway.service import GatewayService
     from gateway.settings import GatewaySettings
 
-    _serve("gateway", context.args, GatewaySettings, GatewayService)
+    def service() -> "Callable[[GatewaySettings], Service]":
+        from gateway.service import GatewayService
+
+        return GatewayService
+
+    _serve("gateway", context.args, GatewaySettings, service)
 
 
 def _serve(
-    name: str, arguments: list[str], settings: type[S], service: Callable[[S], Service]
+    name: str,
+    arguments: list[str],
+    settings: type[S],
+    service: "Callable[[], Callable[[S], Service]]",
 ) -> None:
+    """Run a server; its service is imported late, since libraries start as the settings say."""
+    from serving.environment import prepared
+
     try:
         read = read_settings(settings, arguments, f"segue serve {name}")
-        run(service(read), read)
-    except (SettingsError, StartError) as error:
+    except SettingsError as error:
         raise fail(error) from None
+    with prepared(read):
+        from serving.server import run
+        from serving.service import StartError
+
+        try:
+            run(service()(read), read)
+        except StartError as error:
+            raise fail(error) from None
 
 
 @app.command()
@@ -162,11 +232,13 @@ def ask(
 def health(
     address: Annotated[str, typer.Argument(help="Address of a server.")] = "127.0.0.1:50050",
 ) -> None:
-    """Exit with 0 if a server says that it is serving."""
-    from cli.stack import is_serving
+    """Exit with 0 if a server says that it is serving; print what else it says."""
+    from cli.health import ask_health
 
-    if not is_serving(address):
-        raise fail(f"{address} is not serving")
+    answer = ask_health(address)
+    if not answer.serving:
+        raise fail(" ".join((f"{address} is not serving", answer.detail)).strip())
+    Console(highlight=False, soft_wrap=True).print(f"serving {answer.detail}".strip(), markup=False)
 
 
 @app.command()

@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from cli.health import ask_health
 
 HOST = "127.0.0.1"
 
@@ -113,24 +112,13 @@ def wait_until_serving(member: Member, timeout_s: float = START_TIMEOUT_S) -> No
         StackError: it ended, or the time is over.
     """
     deadline = time.monotonic() + timeout_s
-    while not is_serving(member.address):
+    while not ask_health(member.address).serving:
         if member.process.poll() is not None:
             raise StackError(f"the {member.name} did not start: {_last_words(member.log)}")
         if time.monotonic() > deadline:
             problem = f"the {member.name} was not ready after {timeout_s:.0f} s"
             raise StackError(f"{problem}; see {member.log}")
         time.sleep(0.1)
-
-
-def is_serving(address: str) -> bool:
-    """Whether a server is there and its health is SERVING."""
-    with grpc.insecure_channel(address) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # untyped
-        try:
-            answer = check(health_pb2.HealthCheckRequest(), timeout=2)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "service": self._service,
+            "process": record.process,
             "logger": record.name,
             "message": record.getMessage(),
         }

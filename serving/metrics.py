@@ -13,5 +13,7 @@ HANDLED = Counter("grpc_server_handled", "RPCs ended, by code.", (*_LABELS, "grp
 HANDLING_SECONDS = Histogram(
     "grpc_server_handling_seconds", "Time from begin to end of an RPC.", _LABELS, buckets=_BUCKETS
 )
-IN_FLIGHT = Gauge("segue_rpcs_in_flight", "RPCs that are being served.", _LABELS)
+IN_FLIGHT = Gauge(
+    "segue_rpcs_in_flight", "RPCs that are being served.", _LABELS, multiprocess_mode="livesum"
+)
 MESSAGES_SENT = Counter("grpc_server_msg_sent", "Messages sent.", _LABELS)

@@ -3,46 +3,28 @@
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Sequence
-from typing import Protocol
 
 import grpc
-import prometheus_client
 import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from serving.health import HealthServicer
 from serving.interceptor import RequestInterceptor
 from serving.logs import configure_logs
+from serving.ports import reserved
+from serving.processes import Parent, Workers
+from serving.service import HasHealthDetail, Service, StartError
 from serving.settings import ServerSettings
 
 _log = logging.getLogger("segue.server")
-
-
-class StartError(Exception):
-    """The server cannot start; the message says why, in one sentence."""
-
-
-class Service(Protocol):
-    """What a process serves."""
-
-    descriptor: ServiceDescriptor
-    """The service's description in the contract."""
-
-    def register(self, server: grpc.aio.Server) -> None:
-        """Add the service's methods to a server."""
-
-    async def start(self) -> None:
-        """Load what the service needs; health turns to SERVING when this returns.
-
-        Raises StartError when it cannot.
-        """
-
-    async def close(self) -> None:
-        """Release what `start` took; called once, after the last RPC has ended."""
 
 
 class Server:
@@ -51,7 +33,9 @@ class Server:
     def __init__(self, service: Service, settings: ServerSettings) -> None:
         self._service = service
         self._settings = settings
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer(
+            service.health_detail if isinstance(service, HasHealthDetail) else str
+        )
         self._names = (service.descriptor.full_name, health.OVERALL_HEALTH)
         self._server = grpc.aio.server(
             interceptors=[RequestInterceptor(_message_classes(service.descriptor))],
@@ -67,15 +51,18 @@ class Server:
         self.port = 0
 
     async def start(self) -> None:
-        """Listen, load, then turn health to SERVING.
+        """Listen, load, then turn health to SERVING; load first where others listen already.
 
         Raises:
             StartError: the port is taken, or the service cannot load.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.port = self._bind()
-        await self._server.start()
-        await self._service.start()
+        if self._settings.processes == 1:
+            await self._listen()
+            await self._service.start()
+        else:
+            await self._service.start()
+            await self._listen()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", extra={"host": self._settings.host, "port": self.port})
 
@@ -91,33 +78,58 @@ class Server:
         for name in self._names:
             await self._health.set(name, status)
 
-    def _bind(self) -> int:
+    async def _listen(self) -> None:
         address = f"{self._settings.host}:{self._settings.port}"
         try:
-            return self._server.add_insecure_port(address)
+            self.port = self._server.add_insecure_port(address)
         except RuntimeError:
-            raise StartError(
-                f"cannot listen on {address}: the port is in use or the address is not this "
-                "machine's; free it or choose another with --port"
-            ) from None
+            raise StartError(_cannot_listen(self._settings)) from None
+        await self._server.start()
 
 
 def run(service: Service, settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT; the whole life of a server process.
+    """Serve until SIGTERM or SIGINT; the whole life of a server, be it one process or several.
 
     Raises:
         StartError: the server cannot start.
     """
     configure_logs(service.descriptor.name, settings.log_level)
-    _start_metrics(settings)
-    uvloop.run(_serve(service, settings))
+    if settings.processes == 1:
+        _start_metrics(settings, REGISTRY)
+        uvloop.run(_serve(service, settings))
+        return
+    try:
+        with reserved(settings.host, settings.port) as port:
+            shared = settings.model_copy(update={"port": port})
+            Workers(
+                settings.processes,
+                lambda parent: _work(service, shared, parent),
+                settings.shutdown_grace_s,
+            ).run()
+    except OSError:
+        raise StartError(_cannot_listen(settings)) from None
 
 
-async def _serve(service: Service, settings: ServerSettings) -> None:
+def _work(service: Service, settings: ServerSettings, parent: Parent) -> None:
+    """Serve as one of several processes; the first of them serves the metrics of all."""
+    try:
+        if parent.worker == 0:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            _start_metrics(settings, registry)
+        uvloop.run(_serve(service, settings, parent))
+    except StartError as error:
+        parent.tell_failed(str(error))
+        sys.exit(1)
+
+
+async def _serve(service: Service, settings: ServerSettings, parent: Parent | None = None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if parent:
+        loop.add_reader(parent.lifeline, stop.set)
     server = Server(service, settings)
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(stop.wait())
@@ -125,6 +137,8 @@ async def _serve(service: Service, settings: ServerSettings) -> None:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            if parent:
+                parent.tell_started()
             await stopping
     finally:
         starting.cancel()
@@ -133,11 +147,11 @@ async def _serve(service: Service, settings: ServerSettings) -> None:
         await server.stop()
 
 
-def _start_metrics(settings: ServerSettings) -> None:
+def _start_metrics(settings: ServerSettings, registry: CollectorRegistry) -> None:
     if settings.metrics_port is None:
         return
     try:
-        server, _ = prometheus_client.start_http_server(settings.metrics_port, settings.host)
+        server, _ = start_http_server(settings.metrics_port, settings.host, registry)
     except OSError as error:
         raise StartError(
             f"cannot serve metrics on {settings.host}:{settings.metrics_port}: {error.strerror}; "
@@ -155,8 +169,16 @@ def _options(settings: ServerSettings) -> Sequence[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", min(keepalive_ms, 10_000)),
-        # Without this a second server binds the same port in silence and takes half the calls.
-        ("grpc.so_reuseport", 0),
+        # A second server would bind the same port in silence and take half the calls; where
+        # processes share one, `reserved` sees to it that they are of one server.
+        ("grpc.so_reuseport", int(settings.processes > 1)),
+    )
+
+
+def _cannot_listen(settings: ServerSettings) -> str:
+    return (
+        f"cannot listen on {settings.host}:{settings.port}: the port is in use or the address is "
+        "not this machine's; free it or choose another with --port"
     )
 
 

@@ -46,6 +46,12 @@ class ServerSettings(BaseSettings):
     metrics_port: Port | None
     """Port of the Prometheus metrics; 0 picks a free one, `null` serves none."""
 
+    processes: int = Field(default=1, ge=1, le=256)
+    """Processes that serve the port side by side; they share what is mapped from disk."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of BLAS and OpenMP in each process; as many as there are cores when `null`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log lines that are written."""
 

@@ -29,17 +29,18 @@ def song_model(
     tags: Sequence[tuple[str, ...]] | None = None,
     blend: Blend | None = None,
     play_counts: Sequence[int] | None = None,
+    version: str = "written",
 ) -> SongModel:
-    """A model of as many songs as there are vectors, with ids "0", "1", …"""
+    """A model of as many songs as there are vectors, with ids "0@written", "1@written", …"""
     count = len(vectors)
     songs = [
-        Song(str(k), f"Song {k}", artists[k] if artists else "", tags[k] if tags else ())
+        Song(f"{k}@{version}", f"Song {k}", artists[k] if artists else "", tags[k] if tags else ())
         for k in range(count)
     ]
     rows = np.array(vectors, np.float32).reshape(count, -1)
     played = Playlists.from_lists(playlists)
     return SongModel(
-        version="written",
+        version=version,
         catalogue=Catalogue.from_songs(songs),
         vectors=rows,
         unit_vectors=unit(rows),
@@ -72,4 +73,18 @@ def song_models(draw: st.DrawFn) -> SongModel:
         play_counts=sorted(
             draw(st.lists(st.integers(0, 5), min_size=count, max_size=count)), reverse=True
         ),
+    )
+
+
+def numbered_model(version: str, songs: int = 20) -> SongModel:
+    """A model each of whose answers tells which version gave it, by its songs' ids and artists."""
+    random = np.random.default_rng(songs)
+    return song_model(
+        random.normal(size=(songs, 8)).tolist(),
+        random.normal(size=(songs, 8)).tolist(),
+        random.integers(0, songs, (songs, 5)).tolist(),
+        artists=[f"Band {version}"] * songs,
+        tags=[("rock",)] * songs,
+        play_counts=range(songs, 0, -1),
+        version=version,
     )

@@ -42,7 +42,7 @@ from serving.errors import (
     resource_exhausted,
     unavailable,
 )
-from serving.server import StartError
+from serving.service import StartError
 from serving.validation import validate
 
 _log = logging.getLogger("segue.generator")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
-from services.recommender import requests
+from services.recommender import paging, requests
 from services.recommender.catalogue import UnknownSongError
 from services.recommender.filters import TagFilter
 from services.recommender.messages import SongMessages, add_reasons
@@ -79,6 +79,24 @@ class Answers:
             model_version=self.version,
         )
 
+    def search(self, wanted: requests.SearchSongs, offset: int) -> pb.SearchSongsResponse:
+        """One page of the songs that match words, from the `offset`th on.
+
+        Raises:
+            EmptyQueryError: there is no word.
+        """
+        size = wanted.page_size
+        hits = self.served.search.search(wanted.query, offset=offset, limit=size + 1)
+        more = len(hits) > size
+        return pb.SearchSongsResponse(
+            matches=[
+                pb.SongMatch(song=self.songs.song(hit.position), score=hit.score)
+                for hit in hits[:size]
+            ],
+            next_page_token=paging.encode(offset + size, wanted.query) if more else "",
+            model_version=self.version,
+        )
+
     def similar(self, wanted: requests.FindSimilarSongs) -> pb.FindSimilarSongsResponse:
         """Songs like one song.
 
@@ -129,6 +147,14 @@ class Answers:
             unknown_song_ids=asked.unknown_song_ids,
             model_version=self.version,
             unknown_tags=asked.unknown_tags,
+        )
+
+    def batch(self, wanted: Sequence[requests.RecommendSongs]) -> pb.BatchRecommendSongsResponse:
+        """The responses to many requests, computed together; for the background thread."""
+        asked = [self.asked(one) for one in wanted]
+        rankings = self.served.background.next_songs([one.query for one in asked])
+        return pb.BatchRecommendSongsResponse(
+            responses=map(self.recommended, asked, rankings), model_version=self.version
         )
 
     def _excluded(self, song_ids: Sequence[str], tags: TagFilter | None) -> Positions:

@@ -1,14 +1,13 @@
 """A song model on disk: a folder a version, arrays that can be mapped, and a manifest.
 
-- `models/current` names the version that is served.
 - `models/20261124T083000Z-1a2b3c4d/manifest.json` holds settings, statistics, and a checksum for
   each array.
 - `vectors.npy`, `titles_data.npy` and so on lie beside it.
 """
 
 import hashlib
-import os
 import re
+import stat
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from services.recommender.catalogue import Catalogue, hash_ids, number_artists
 from services.recommender.columns import StringColumn
@@ -30,21 +29,11 @@ from services.recommender.model import (
     SongModel,
     unit,
 )
+from services.recommender.versions import ArtifactError as ArtifactError
+from services.recommender.versions import Versions
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-CURRENT = "current"
-
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
-
-
-class ArtifactError(Exception):
-    """A song model cannot be read; the message says which file, what is wrong and what to do."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.path = path
-        self.problem = problem
 
 
 class ArrayEntry(BaseModel):
@@ -53,7 +42,7 @@ class ArrayEntry(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[NonNegativeInt, ...]
     sha256: str
 
 
@@ -89,10 +78,10 @@ def save(model: SongModel, models: Path) -> Path:
             made.mkdir()
             _write(model, made)
             made.rename(folder)
-        _point(models, model.version)
     except OSError as error:
         problem = f"cannot be written: {error.strerror}; check its place and its rights"
         raise ArtifactError(folder, problem) from None
+    Versions(models).activate(model.version)
     return folder
 
 
@@ -106,16 +95,36 @@ def load(models: Path, version: str | None = None) -> SongModel:
     Raises:
         ArtifactError: there is none, or it is not what its manifest says.
     """
-    if not models.is_dir():
-        raise ArtifactError(models, "there is no such folder; run `segue train` first")
-    folder = models / (version or _current(models))
-    if not _VERSION.fullmatch(folder.name) or not folder.is_dir():
-        raise ArtifactError(folder, "there is no such version; run `segue train`")
-    manifest = _manifest(folder)
+    versions = Versions(models)
+    folder = versions.folder_of(version or versions.current())
+    manifest = read_manifest(folder)
     arrays = {name: _map(folder, name, entry) for name, entry in manifest.arrays.items()}
     if manifest.format_version == 1:
         arrays = _upgraded(folder, arrays)
     return _model(folder, manifest, arrays)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a version says of itself; its arrays are not looked at.
+
+    Raises:
+        ArtifactError: it says nothing that this program understands.
+    """
+    file = folder / MANIFEST
+    try:
+        _check_ordinary(file)
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ArtifactError(file, f"cannot be read: {error.strerror}; train again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        problem = f"{place} is not as this program writes it: {first['msg']}; train again"
+        raise ArtifactError(file, problem) from None
+    if manifest.version != folder.name:
+        problem = f"is the manifest of {manifest.version}, not of this folder; train again"
+        raise ArtifactError(file, problem)
+    return manifest
 
 
 def _arrays(model: SongModel) -> dict[str, NDArray[Any]]:
@@ -152,59 +161,42 @@ def _write(model: SongModel, folder: Path) -> None:
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _point(models: Path, version: str) -> None:
-    """Make a version the current one, in one step."""
-    scratch = models / f".{CURRENT}-{os.getpid()}"
-    scratch.write_text(version + "\n", encoding="utf-8")
-    scratch.replace(models / CURRENT)
-
-
-def _current(models: Path) -> str:
-    pointer = models / CURRENT
-    try:
-        version = pointer.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ArtifactError(pointer, "names no version; run `segue train`") from None
-    if not _VERSION.fullmatch(version):
-        raise ArtifactError(pointer, f"{version[:100]!r} is no version; run `segue train`")
-    return version
-
-
-def _manifest(folder: Path) -> Manifest:
-    file = folder / MANIFEST
-    try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ArtifactError(file, f"cannot be read: {error.strerror}; train again") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        problem = f"{place} is not as this program writes it: {first['msg']}; train again"
-        raise ArtifactError(file, problem) from None
-    if manifest.version != folder.name:
-        problem = f"is the manifest of {manifest.version}, not of this folder; train again"
-        raise ArtifactError(file, problem)
-    return manifest
-
-
 def _map(folder: Path, name: str, entry: ArrayEntry) -> NDArray[Any]:
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ArtifactError(folder / MANIFEST, f"{name!r} is no name of an array; train again")
     file = folder / f"{name}.npy"
     try:
+        _check_ordinary(file)
         if _sha256(file) != entry.sha256:
             raise ArtifactError(file, "was damaged or changed after training; train again")
-        # A plain array over the map: the subclass is slow to take items from.
-        array: NDArray[Any] = np.asarray(open_memmap(file, mode="r"))
+        array = _open(file)
     except OSError as error:
         raise ArtifactError(file, f"cannot be read: {error.strerror}; train again") from None
-    except ValueError as error:
-        raise ArtifactError(file, f"is no array: {error}; train again") from None
     if array.dtype.str != entry.dtype or array.shape != entry.shape:
         found = f"{array.dtype.str} {array.shape}"
         problem = f"holds {found} instead of {entry.dtype} {entry.shape}; train again"
         raise ArtifactError(file, problem)
+    if not array.flags.c_contiguous:
+        raise ArtifactError(file, "holds columns instead of rows; train again")
     return array
+
+
+def _open(file: Path) -> NDArray[Any]:
+    try:
+        # A plain array over the map: the subclass is slow to take items from.
+        array: NDArray[Any] = np.asarray(open_memmap(file, mode="r"))
+    except OSError:
+        raise
+    except Exception:
+        # The header is a Python literal, and numpy raises nearly anything on a forged one.
+        raise ArtifactError(file, "is no array that can be mapped; train again") from None
+    return array
+
+
+def _check_ordinary(file: Path) -> None:
+    """Refuse a link, which may lead anywhere, and a pipe, which would be waited for."""
+    if not stat.S_ISREG(file.lstat().st_mode):
+        raise ArtifactError(file, "is no ordinary file; put the file itself there or train again")
 
 
 def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) -> SongModel:
@@ -244,8 +236,9 @@ def _upgraded(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArra
     try:
         ids = StringColumn(arrays["ids_data"], arrays["ids_offsets"])
         artists = StringColumn(arrays["artists_data"], arrays["artists_offsets"])
+        arrays = {name: array for name, array in arrays.items() if name != "by_id"}
         return arrays | {
-            "id_slots": hash_ids([ids[row] for row in range(len(ids))]),
+            "id_slots": hash_ids(ids.all_encoded()),
             "artist_numbers": number_artists(artists[row] for row in range(len(artists))),
             "unit_vectors": unit(arrays["vectors"]),
             "plays": np.empty(0, np.int32),
@@ -279,6 +272,8 @@ def _check(model: SongModel) -> None:
     if len(model.continuations.offsets) != songs + 1:
         raise ValueError(f"place_offsets has {len(model.continuations.offsets)} rows")
     model.continuations.check()
+    if np.any(model.play_counts[1:] > model.play_counts[:-1]) or model.play_counts[-1] < 0:
+        raise ValueError("play_counts is not from the most to the least played song")
 
 
 def _sha256(file: Path) -> str:

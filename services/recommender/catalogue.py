@@ -117,7 +117,7 @@ class Catalogue:
                 "tag_offsets": tag_offsets,
                 "years": _years(songs),
                 "artist_numbers": number_artists(song.artist for song in songs),
-                "id_slots": hash_ids([song.id for song in songs]),
+                "id_slots": hash_ids([song.id.encode() for song in songs]),
             }
         )
 
@@ -190,12 +190,8 @@ class Catalogue:
                 raise ValueError(f"{name} has {count} rows for {songs} songs")
         _check_range("tags", self.tags, 0, len(self.tag_names))
         _check_range("artist_numbers", self.artist_numbers, -1, songs)
-        _check_range("id_slots", self._arrays["id_slots"], -1, songs)
-        slots = self._arrays["id_slots"]
-        if len(slots) != _slots(songs) or not np.array_equal(
-            np.sort(slots)[len(slots) - songs :], np.arange(songs)
-        ):
-            raise ValueError(f"id_slots does not hold each of {songs} songs once")
+        if not np.array_equal(self._arrays["id_slots"], hash_ids(self.ids.all_encoded())):
+            raise ValueError("id_slots does not lead to the ids")
 
 
 def _arrays(name: str, strings: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -226,28 +222,24 @@ def number_artists(artists: Iterable[str]) -> NDArray[np.int32]:
     )
 
 
-def hash_ids(song_ids: Sequence[str]) -> NDArray[np.int32]:
+def hash_ids(song_ids: Sequence[bytes]) -> NDArray[np.int32]:
     """A hash table of ids with open addressing: positions at or behind their id's CRC-32, or -1.
+
+    It has a power of two of slots, at least twice as many as there are ids, given in UTF-8.
 
     Raises:
         DuplicateSongError: two songs have one id.
     """
-    encoded = [song_id.encode() for song_id in song_ids]
-    last = _slots(len(encoded)) - 1
+    last = (1 << (2 * len(song_ids)).bit_length()) - 1
     slots = [-1] * (last + 1)
-    for position, song_id in enumerate(encoded):
+    for position, song_id in enumerate(song_ids):
         slot = crc32(song_id) & last
         while slots[slot] >= 0:
-            if encoded[slots[slot]] == song_id:
-                raise DuplicateSongError(song_ids[position])
+            if song_ids[slots[slot]] == song_id:
+                raise DuplicateSongError(song_id.decode())
             slot = (slot + 1) & last
         slots[slot] = position
     return np.array(slots, np.int32)
-
-
-def _slots(songs: int) -> int:
-    """Size of the hash table: a power of two, at least twice the number of songs."""
-    return 1 << (2 * songs).bit_length()
 
 
 def _check_kinds(arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -1,6 +1,7 @@
 """Ragged columns: many variable-length items in two flat arrays that can be memory-mapped."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,14 @@ class StringColumn:
         offsets: int64 [n + 1].
 
     Raises:
-        ValueError: the offsets do not fit the bytes.
+        ValueError: the offsets do not fit the bytes, or a string is not UTF-8.
     """
 
     __slots__ = ("_bytes", "_ends", "data", "offsets")
 
     def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
         check_offsets(offsets, len(data))
+        _check_text(data, offsets)
         self.data = data
         self.offsets = offsets
         # Several times faster to read one item from than arrays are.
@@ -60,8 +62,20 @@ class StringColumn:
     def __getitem__(self, row: int) -> str:
         return self.encoded(row).decode()
 
+    def all_encoded(self) -> list[bytes]:
+        """The UTF-8 bytes of every string, all read at once."""
+        data = self.data.tobytes()
+        return [data[begin:end] for begin, end in pairwise(self.offsets.tolist())]
+
     def encoded(self, row: int) -> bytes:
         """The UTF-8 bytes of one string; `IndexError` unless 0 ≤ row < len."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a column of {len(self)}")
         return bytes(self._bytes[self._ends[row] : self._ends[row + 1]])
+
+
+def _check_text(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+    data.tobytes().decode()
+    begins = data[offsets[offsets < len(data)]]
+    if np.any(begins & 0xC0 == 0x80):
+        raise ValueError("offsets cut a character of UTF-8 in two")

@@ -1,14 +1,17 @@
 """Songs, answers and models as the contract's messages."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from segue.recommender.v1 import model_pb2, song_pb2
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
+from services.recommender.live import Refusal
 from services.recommender.model import SongModel
 from services.recommender.ranking import Floats, Ranking
+from services.recommender.served import ServedModel
 
 _CACHED_SONGS = 16_384
 """Songs whose messages are kept, some 10 MB of them: most answers hold songs that others held."""
@@ -62,14 +65,13 @@ def add_reasons(
         )
 
 
-def describe(model: SongModel, index_uri: str, index_recall: float) -> model_pb2.Model:
+def describe(served: ServedModel) -> model_pb2.Model:
     """All that a client may know of a model."""
+    model = served.model
     settings, statistics, blend = model.hyperparameters, model.statistics, model.blend
-    train_time = Timestamp()
-    train_time.FromDatetime(model.trained_at)
     return model_pb2.Model(
         version=model.version,
-        train_time=train_time,
+        train_time=_timestamp(model.trained_at),
         corpus=model_pb2.CorpusStatistics(
             name=statistics.name,
             songs=statistics.songs,
@@ -87,13 +89,26 @@ def describe(model: SongModel, index_uri: str, index_recall: float) -> model_pb2
             sample=settings.sample,
             seed=settings.seed,
         ),
-        index_uri=index_uri,
-        index_recall=index_recall,
+        index_uri="exact://",
+        index_recall=1.0,
         blend=model_pb2.Blend(
             recency=blend.recency, sharpness=blend.sharpness, vector_share=blend.vector_share
         ),
         evaluation=_evaluation(model),
     )
+
+
+def refused(refusal: Refusal) -> model_pb2.RefusedVersion:
+    """A version that was to be served and was not."""
+    return model_pb2.RefusedVersion(
+        version=refusal.version, reason=refusal.reason, refuse_time=_timestamp(refusal.time)
+    )
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
 
 
 def _evaluation(model: SongModel) -> model_pb2.Evaluation | None:

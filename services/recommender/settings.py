@@ -28,4 +28,10 @@ class RecommenderSettings(ServerSettings):
     """Folder of song models, as `segue train` writes it."""
 
     version: str | None = None
-    """Version to serve; the one trained last when not set."""
+    """Version to serve; when not set, the one that is current, followed when that changes."""
+
+    watch_s: float = Field(default=1.0, gt=0)
+    """Seconds from one look at which version is current to the next."""
+
+    threads: int | None = Field(default=1, ge=1)
+    """Threads of BLAS and OpenMP in each process; as many as there are cores when `null`."""

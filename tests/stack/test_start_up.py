@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.stack import HOST
-from services.recommender import artifact
+from services.recommender.versions import CURRENT
 
 Segue = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -64,7 +64,7 @@ def copied(models: Path, tmp_path: Path) -> Path:
 
 
 def version_folder(models: Path) -> Path:
-    return models / (models / artifact.CURRENT).read_text().strip()
+    return models / (models / CURRENT).read_text().strip()
 
 
 def test_a_truncated_song_model(segue: Segue, copied: Path) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from services.recommender import artifact
 from services.recommender.artifact import ArtifactError
 from services.recommender.model import SongModel
+from services.recommender.versions import CURRENT
 
 ARRAYS = (
     "artists_data",
@@ -145,7 +146,7 @@ class TestVersions:
         assert artifact.load(models, tiny_model.version).trained_at == tiny_model.trained_at
 
     def test_nothing_else_is_left_behind(self, models: Path, folder: Path) -> None:
-        assert {entry.name for entry in models.iterdir()} == {folder.name, artifact.CURRENT}
+        assert {entry.name for entry in models.iterdir()} == {folder.name, CURRENT}
 
     def test_a_save_that_fails_leaves_all_as_it_was(
         self, models: Path, folder: Path, tiny_model: SongModel
@@ -153,7 +154,7 @@ class TestVersions:
         broken = replace(tiny_model, version="broken", vectors=np.array([object()], dtype=object))
         with pytest.raises(ValueError, match="Object arrays cannot be saved"):
             artifact.save(broken, models)
-        assert {entry.name for entry in models.iterdir()} == {folder.name, artifact.CURRENT}
+        assert {entry.name for entry in models.iterdir()} == {folder.name, CURRENT}
         assert artifact.load(models).version == tiny_model.version
 
 
@@ -193,7 +194,7 @@ class TestDamagedArrays:
     def test_a_folder_in_place_of_a_file(self, models: Path, folder: Path, name: str) -> None:
         (folder / f"{name}.npy").unlink()
         (folder / f"{name}.npy").mkdir()
-        check_refused(models, folder / f"{name}.npy", "cannot be read: Is a directory")
+        check_refused(models, folder / f"{name}.npy", "is no ordinary file")
 
 
 class TestArraysOfAnotherProgram:
@@ -329,21 +330,21 @@ class TestFolders:
         check_refused(tmp_path / "file", tmp_path / "file", "there is no such folder")
 
     def test_a_folder_without_models(self, tmp_path: Path) -> None:
-        check_refused(tmp_path, tmp_path / artifact.CURRENT, "names no version")
+        check_refused(tmp_path, tmp_path / CURRENT, "names no version")
 
     @pytest.mark.parametrize(
         "content", [b"", b"\n", b"../models", b"/etc", b"..", b"a\x00b", b"a" * 5000]
     )
     def test_a_current_that_is_no_version(self, models: Path, content: bytes) -> None:
-        (models / artifact.CURRENT).write_bytes(content)
-        check_refused(models, models / artifact.CURRENT, "is no version")
+        (models / CURRENT).write_bytes(content)
+        check_refused(models, models / CURRENT, "is no version")
 
     def test_a_current_that_is_not_text(self, models: Path) -> None:
-        (models / artifact.CURRENT).write_bytes(b"\xff\xfe")
-        check_refused(models, models / artifact.CURRENT, "names no version")
+        (models / CURRENT).write_bytes(b"\xff\xfe")
+        check_refused(models, models / CURRENT, "names no version")
 
     def test_a_current_that_names_a_version_that_is_gone(self, models: Path) -> None:
-        (models / artifact.CURRENT).write_text("gone\n")
+        (models / CURRENT).write_text("gone\n")
         check_refused(models, models / "gone", "there is no such version")
 
     @pytest.mark.parametrize("version", ["gone", "..", ".", "current", "a\x00b"])

@@ -125,5 +125,5 @@ def test_numbers_that_point_nowhere_are_refused(name: str, number: int) -> None:
     arrays = Catalogue.from_songs(SONGS).arrays()
     broken = arrays[name].copy()
     broken[0] = number
-    with pytest.raises(ValueError, match=f"{name} holds numbers outside"):
+    with pytest.raises(ValueError, match=name):
         Catalogue(arrays | {name: broken})

@@ -215,7 +215,9 @@ class TestSongsThatArePlayedTooSeldom:
 class TestProgress:
     def test_it_grows_to_the_total_which_stays(self) -> None:
         told: list[tuple[int, int]] = []
-        train(long_corpus([50] * 601), QUICK, progress=lambda read, total: told.append((read, total)))
+        train(
+            long_corpus([50] * 601), QUICK, progress=lambda read, total: told.append((read, total))
+        )
         reads = [read for read, _ in told]
         assert {total for _, total in told} == {3 * 30_050}
         assert reads == sorted(reads)
