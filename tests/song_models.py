@@ -51,7 +51,7 @@ def song_model(
         blend=blend or Blend(),
         hyperparameters=Hyperparameters(vector_size=rows.shape[1]),
         statistics=CorpusStatistics("written", count, len(playlists), len(played.songs)),
-        trained_at=datetime(2026, 1, 1, tzinfo=UTC),
+        trained_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     )
 
 

@@ -17,8 +17,9 @@ def choose(
 ) -> Ints:
     """Choose songs one after the other by maximal marginal relevance.
 
-    The method is Carbonell and Goldstein's (1998). A song's relevance is its score as a part of the highest; it loses by its cosine with the most
-    similar song that was chosen before. Songs of an artist who has enough are passed over.
+    The method is Carbonell and Goldstein's (1998). A song's relevance is its score as a part of the
+    highest; it loses by its cosine with the most similar song that was chosen before. Songs of an
+    artist who has enough are passed over.
 
     Args:
         scores: float64 (m,), non-increasing.

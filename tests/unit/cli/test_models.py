@@ -42,9 +42,9 @@ def test_versions_are_listed_with_what_they_are_the_latest_first(models: Path) -
     Versions(models).activate("first")
     trained = "2026-01-02 03:04"
     assert rows(segue_models(models, "list")) == [
-        ["previous", "third", trained, "numbers", "1,234"],
-        ["", "second", trained, "numbers", "1,234"],
-        ["current", "first", trained, "numbers", "1,234"],
+        ["previous", "third", trained, "written", "1,234"],
+        ["", "second", trained, "written", "1,234"],
+        ["current", "first", trained, "written", "1,234"],
     ]
 
 

@@ -131,7 +131,7 @@ class TestRefusing:
     ) -> None:
         live = started(models)
         Versions(models).activate("a")
-        monkeypatch.setattr("services.recommender.ranking.similar", lambda *_: 1 / 0)
+        monkeypatch.setattr("services.recommender.ranking.Ranker.similar", lambda *_: 1 / 0)
         live.refresh()
         assert serving(live) == "c"
         assert "does not answer: ZeroDivisionError" in live.problem

@@ -68,4 +68,4 @@ def test_reading_settings_imports_nothing_that_reads_the_environment() -> None:
 
 def test_a_recommender_that_serves_has_nothing_of_training_or_downloads_in_memory() -> None:
     served = imported_by("cli.main", "services.recommender.service", "serving.server")
-    assert not served & {"gensim", "scipy", "httpx", "torch", "transformers"}
+    assert not served & {"gensim", "httpx", "torch", "transformers"}
