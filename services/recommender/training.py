@@ -69,7 +69,9 @@ def train(
         problem = f"no song is played {count} times; lower min_count or add playlists"
         raise TrainingError(problem) from None
     ids: list[str] = word2vec.wv.index_to_key
-    positions = [corpus.catalogue.position(song_id) for song_id in ids]
+    # As a dictionary, because a search of the catalogue for each song would take seconds.
+    position_of = {song_id: position for position, song_id in enumerate(sentences.ids)}
+    positions = [position_of[song_id] for song_id in ids]
     counts = [word2vec.wv.get_vecattr(song_id, "count") for song_id in ids]
     vectors = np.ascontiguousarray(word2vec.wv.vectors, np.float32)
     trained_at = datetime.now(UTC).replace(microsecond=0)
@@ -100,7 +102,7 @@ class _Sentences:
 
     def __init__(self, corpus: Corpus, passes: int, progress: Progress | None) -> None:
         catalogue = corpus.catalogue
-        self._ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
+        self.ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
         self._playlists = corpus.playlists
         self._total = passes * len(corpus.playlists.songs)
         self._read = 0
@@ -118,7 +120,7 @@ class _Sentences:
 
     def _block(self, offsets: NDArray[np.int64]) -> Iterator[list[str]]:
         """Some playlists; turning several into words at once takes far less time."""
-        words = self._ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
+        words = self.ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
         for begin, end in pairwise((offsets - offsets[0]).tolist()):
             for piece in range(begin, end, MAX_WORDS_IN_BATCH):
                 yield words[piece : min(piece + MAX_WORDS_IN_BATCH, end)]
