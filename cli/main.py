@@ -38,9 +38,7 @@ _SETTINGS_FLAGS = {
 
 DataOption = Annotated[
     str,
-    typer.Option(
-        help="Folder or address of playlists in the Yes.com format; `starter` is built in."
-    ),
+    typer.Option(help="Folder, file or address of playlists; `starter` is built in."),
 ]
 
 ModelsOption = Annotated[

@@ -51,7 +51,7 @@ def train_model(data: str, preset: str, models: Path | None) -> Path:
 
 
 def read_corpus(data: str) -> Corpus:
-    """Read a corpus from a folder or an address, or make the built-in one.
+    """Read a corpus from a folder, a file or an address, or make the built-in one.
 
     Raises:
         CorpusError: it is malformed.

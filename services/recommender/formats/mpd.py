@@ -24,8 +24,6 @@ PATTERNS = ("mpd.slice.*.json",)
 
 _MAX_SLICE = 2**28
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
 _SYNTAX_ERROR = re.compile(r"(?P<what>.*) at line (?P<line>\d+) column (?P<column>\d+)")
 
 
@@ -80,11 +78,13 @@ class _Slice:
         for number, found in enumerate(self._parse()):
             place = f"playlists[{number}]"
             try:
-                yield place, _Playlist.model_validate(found)
+                playlist = _Playlist.model_validate(found)
             except ValidationError as error:
                 for detail in error.errors(include_url=False, include_input=False):
                     where = place + "".join(_step(key) for key in detail["loc"])
                     self.tell_at(where, Kind.VALUE, f"{detail['msg']}; correct it or fetch again.")
+            else:
+                yield place, playlist
 
     def _parse(self) -> list[Any]:
         data = self._read()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.recommender.formats import CorpusError, read_corpus
+from services.recommender.formats import CorpusError, mpd, read_corpus, text
 from services.recommender.formats.problems import Kind
 from tests.unit.recommender.format_suite import (
     PLAYLISTS,
@@ -52,3 +52,21 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(CorpusError, match=f"^{name}: cannot be read: Is a directory; check"):
         read_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["yes", "csv"])
+def test_a_line_that_does_not_end_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(text, "_MAX_LINE", 15)
+    with pytest.raises(CorpusError, match="is longer than 15 bytes") as caught:
+        read_corpus(write(tmp_path, FORMATS[name]))
+    assert caught.value.problem.line is not None
+
+
+def test_a_slice_that_is_none_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mpd, "_MAX_SLICE", 100)
+    with pytest.raises(CorpusError, match="is larger than 100 bytes; cut it into slices"):
+        read_corpus(write(tmp_path, FORMATS["mpd"]))

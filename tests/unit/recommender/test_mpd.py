@@ -72,6 +72,11 @@ class TestTracks:
         corpus = read_corpus(write(tmp_path, {SLICE: text}))
         assert playlists_of(corpus)[0] == PLAYLISTS[0]
 
+    def test_control_characters_of_titles_and_artists_are_taken_out(self, tmp_path: Path) -> None:
+        text = edited(lambda content: track(content).update(track_name="a\0b\x1fc\n"))
+        corpus = read_corpus(write(tmp_path, {SLICE: text}))
+        assert corpus.catalogue[corpus.catalogue.position("3")].title == "a b c"
+
 
 class TestProblems:
     @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ class TestProblems:
             (lambda c: track(c).update(track_uri=""), Kind.VALUE, "[2]: a song id is empty"),
             (lambda c: track(c).update(track_name=None), Kind.VALUE, "[2].tracks[1].track_name"),
             (lambda c: track(c).update(artist_name=[]), Kind.VALUE, "[2].tracks[1].artist_name"),
-            (lambda c: track(c).update(track_uri="x\0"), Kind.VALUE, "[2]: song id 'x\\x00' is d"),
+            (lambda c: track(c).update(track_uri="x\0"), Kind.VALUE, "[2]: song id 'x\\x00' holds"),
             (lambda c: track(c).update(pos=0), Kind.DUPLICATE, "playlist '2' has position 0 alr"),
             (lambda c: c["playlists"][3].update(pid=0), Kind.DUPLICATE, "[3]: pid 0 was given"),
             (lambda c: c["playlists"][3].update(pid="0"), Kind.VALUE, "playlists[3].pid: Input"),
