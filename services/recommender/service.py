@@ -41,7 +41,7 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
     def __init__(self, settings: RecommenderSettings) -> None:
         self._settings = settings
         self._loaded: _Served | None = None
-        # Searches a large catalogue for tens of milliseconds, which the event loop cannot spare.
+        # Searches a large catalogue for milliseconds, which the event loop cannot spare.
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -181,7 +181,7 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
 
 def _load(settings: RecommenderSettings) -> _Served:
     model = load(settings.models, settings.version)
-    return _Served(model, SongSearch(model.catalogue))
+    return _Served(model, SongSearch.from_catalogue(model.catalogue))
 
 
 def _offset(wanted: requests.SearchSongs) -> int:
