@@ -86,7 +86,7 @@ class Answers:
             EmptyQueryError: there is no word.
         """
         size = wanted.page_size
-        hits = self.served.search.search(wanted.query, offset=offset, limit=size + 1)
+        hits = self.served.model.search.search(wanted.query, offset=offset, limit=size + 1)
         more = len(hits) > size
         return pb.SearchSongsResponse(
             matches=[

@@ -90,7 +90,7 @@ class Catalogue:
         self.titles = _column(arrays, "titles")
         self.artists = _column(arrays, "artists")
         self.tag_names = _column(arrays, "tag_names")
-        self._arrays = dict(arrays)
+        self._arrays = {name: arrays[name] for name in _DTYPES}
         self._check()
 
     @classmethod

@@ -23,6 +23,7 @@ from services.recommender.model import (
 )
 from services.recommender.placement import place, placeable
 from services.recommender.playlists import Corpus
+from services.recommender.search import SongSearch
 
 Progress = Callable[[int, int], None]
 """Told from time to time how many plays of how many have been read."""
@@ -92,6 +93,7 @@ def train(
     return SongModel(
         version=f"{trained_at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:8]}",
         catalogue=catalogue,
+        search=SongSearch.from_catalogue(catalogue),
         vectors=vectors,
         unit_vectors=unit(vectors),
         output_vectors=_with_placed(catalogue, word2vec.syn1neg),
