@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.recommender.catalogue import Catalogue
-from services.recommender.playlists import read_songs
+from services.recommender.formats.yes import read_songs
 from services.recommender.search import SongSearch
 from services.recommender.starter.songs import read_songs as read_starter_songs
 from tests.unit.recommender.judged_queries import JudgedQuery, judged_queries, shares_found

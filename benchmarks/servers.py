@@ -63,6 +63,4 @@ def serve_gensim(port: int, models: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"segue": serve_segue, "gensim": serve_gensim}[sys.argv[1]](
-        int(sys.argv[2]), Path(sys.argv[3])
-    )
+    {"segue": serve_segue, "gensim": serve_gensim}[sys.argv[1]](int(sys.argv[2]), Path(sys.argv[3]))

@@ -18,8 +18,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from services.recommender.catalogue import Catalogue, hash_ids, number_artists
-from services.recommender.columns import StringColumn
+from services.recommender.catalogue import Catalogue, column, hash_ids, number_artists
 from services.recommender.continuations import Continuations
 from services.recommender.model import (
     Blend,
@@ -101,7 +100,7 @@ def load(models: Path, version: str | None = None) -> SongModel:
     manifest = read_manifest(folder)
     arrays = {name: _map(folder, name, entry) for name, entry in manifest.arrays.items()}
     if manifest.format_version == 1:
-        arrays = _upgraded(folder, arrays)
+        arrays = _upgraded(folder, arrays, manifest.hyperparameters.vector_size)
     return _model(folder, manifest, arrays)
 
 
@@ -234,16 +233,18 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
     return model
 
 
-def _upgraded(folder: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _upgraded(
+    folder: Path, arrays: dict[str, NDArray[Any]], dimensions: int
+) -> dict[str, NDArray[Any]]:
     """Give a model of format 1 the arrays that came with format 2; it held no playlists."""
     try:
-        ids = StringColumn(arrays["ids_data"], arrays["ids_offsets"])
-        artists = StringColumn(arrays["artists_data"], arrays["artists_offsets"])
+        ids, artists, vectors = column(arrays, "ids"), column(arrays, "artists"), arrays["vectors"]
+        _check_vectors("vectors", vectors, (len(ids), dimensions))
         arrays = {name: array for name, array in arrays.items() if name != "by_id"}
         arrays |= {
             "id_slots": hash_ids(ids.all_encoded()),
             "artist_numbers": number_artists(artists[row] for row in range(len(artists))),
-            "unit_vectors": unit(arrays["vectors"]),
+            "unit_vectors": unit(vectors),
             "plays": np.empty(0, np.int32),
             "plays_left": np.empty(0, np.uint8),
             "places": np.empty(0, np.int32),
@@ -263,21 +264,25 @@ def _check(model: SongModel) -> None:
         ("unit_vectors", model.unit_vectors),
         ("output_vectors", model.output_vectors),
     ):
-        if array.shape != (songs, dimensions) or array.dtype != np.float32:
-            raise ValueError(f"{name} is {array.dtype} {array.shape} for {songs} songs")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds numbers that are not finite")
+        _check_vectors(name, array, (songs, dimensions))
     if model.play_counts.shape != (songs,) or model.play_counts.dtype != np.int64:
         raise ValueError(f"play_counts is {model.play_counts.shape} for {songs} songs")
     if songs == 0:
         raise ValueError("there is no song")
     if not 0 < model.trained <= songs:
         raise ValueError(f"{model.trained} of {songs} songs are trained")
+    model.continuations.check()
     if len(model.continuations.offsets) != songs + 1:
         raise ValueError(f"place_offsets has {len(model.continuations.offsets)} rows")
-    model.continuations.check()
     if np.any(model.play_counts[1:] > model.play_counts[:-1]) or model.play_counts[-1] < 0:
         raise ValueError("play_counts is not from the most to the least played song")
+
+
+def _check_vectors(name: str, array: NDArray[Any], shape: tuple[int, int]) -> None:
+    if array.shape != shape or array.dtype != np.float32:
+        raise ValueError(f"{name} is {array.dtype} {array.shape} for {shape[0]} songs")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _sha256(file: Path) -> str:

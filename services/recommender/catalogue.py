@@ -86,10 +86,10 @@ class Catalogue:
         self.artist_numbers = arrays["artist_numbers"]
         self._years = arrays["years"]
         self._slots = arrays["id_slots"].data
-        self.ids = _column(arrays, "ids")
-        self.titles = _column(arrays, "titles")
-        self.artists = _column(arrays, "artists")
-        self.tag_names = _column(arrays, "tag_names")
+        self.ids = column(arrays, "ids")
+        self.titles = column(arrays, "titles")
+        self.artists = column(arrays, "artists")
+        self.tag_names = column(arrays, "tag_names")
         self._arrays = {name: arrays[name] for name in _DTYPES}
         self._check()
 
@@ -177,7 +177,7 @@ class Catalogue:
 
     def _check(self) -> None:
         songs = len(self)
-        check_offsets(self.tag_offsets, len(self.tags))
+        check_offsets(self.tag_offsets, len(self.tags), "tag_offsets")
         rows = {
             "titles": len(self.titles),
             "artists": len(self.artists),
@@ -199,8 +199,12 @@ def _arrays(name: str, strings: Iterable[str]) -> dict[str, NDArray[Any]]:
     return {f"{name}_data": column.data, f"{name}_offsets": column.offsets}
 
 
-def _column(arrays: Mapping[str, NDArray[Any]], name: str) -> StringColumn:
-    return StringColumn(arrays[f"{name}_data"], arrays[f"{name}_offsets"])
+def column(arrays: Mapping[str, NDArray[Any]], name: str) -> StringColumn:
+    """One column of strings among the arrays; the ValueError that tells what is wrong names it."""
+    try:
+        return StringColumn(arrays[f"{name}_data"], arrays[f"{name}_offsets"])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _years(songs: list[Song]) -> NDArray[np.int16]:

@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def check_offsets(offsets: NDArray[np.int64], values: int) -> None:
+def check_offsets(offsets: NDArray[np.int64], values: int, name: str = "offsets") -> None:
     """Raise `ValueError` unless the offsets cut `values` values into pieces without gap or overlap.
 
     Piece k lies between `offsets[k]` and `offsets[k + 1]`.
     """
-    if offsets.ndim != 1 or len(offsets) == 0:
-        raise ValueError("offsets must be one row of at least one number")
+    if offsets.dtype != np.int64 or offsets.ndim != 1 or len(offsets) == 0:
+        raise ValueError(f"{name} must be one row of at least one number, int64")
     if offsets[0] != 0 or offsets[-1] != values or np.any(offsets[1:] < offsets[:-1]):
-        raise ValueError(f"offsets do not cut {values} values into pieces without gap or overlap")
+        raise ValueError(f"{name} do not cut {values} values into pieces without gap or overlap")
 
 
 def offsets_of(lengths: Iterable[int]) -> NDArray[np.int64]:
@@ -43,6 +43,8 @@ class StringColumn:
     __slots__ = ("_bytes", "_ends", "data", "offsets")
 
     def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        if data.dtype != np.uint8 or data.ndim != 1:
+            raise ValueError(f"text is {data.dtype} {data.shape} instead of one row of bytes")
         check_offsets(offsets, len(data))
         _check_text(data, offsets)
         self.data = data

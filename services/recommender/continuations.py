@@ -54,7 +54,7 @@ class Continuations:
             if array.dtype != dtype or array.ndim != 1:
                 raise ValueError(f"{name} is not one row of {np.dtype(dtype)}")
         plays, songs = len(self.songs), len(self.offsets) - 1
-        check_offsets(self.offsets, plays)
+        check_offsets(self.offsets, plays, "place_offsets")
         if len(self.left) != plays or len(self.places) != plays:
             raise ValueError(f"plays_left and places are not one for each of {plays} plays")
         if not plays:

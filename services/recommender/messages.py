@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,26 +22,29 @@ class SongMessages:
     """The songs of one model as messages, which must not be changed."""
 
     def __init__(self, model: SongModel) -> None:
-        self._model = model
-        self.song = lru_cache(_CACHED_SONGS)(self._song)
+        # Not of a method: a cycle would keep the model's maps after the last request.
+        self.song = lru_cache(_CACHED_SONGS)(partial(_song, model))
 
-    def add(self, ranking: Ranking, songs: "RepeatedCompositeFieldContainer[pb.ScoredSong]") -> None:
+    def add(
+        self, ranking: Ranking, songs: "RepeatedCompositeFieldContainer[pb.ScoredSong]"
+    ) -> None:
         """Add a ranking's songs and their scores to a response, which copies each but once."""
         scores = ranking.scores.tolist()
         for position, score in zip(ranking.positions.tolist(), scores, strict=True):
             songs.add(song=self.song(position), score=score)
 
-    def _song(self, position: int) -> song_pb2.Song:
-        song = self._model.catalogue[position]
-        return song_pb2.Song(
-            id=song.id,
-            title=song.title,
-            artist=song.artist,
-            tags=song.tags,
-            year=song.year,
-            play_count=int(self._model.play_counts[position]),
-            placed=position >= self._model.trained,
-        )
+
+def _song(model: SongModel, position: int) -> song_pb2.Song:
+    song = model.catalogue[position]
+    return song_pb2.Song(
+        id=song.id,
+        title=song.title,
+        artist=song.artist,
+        tags=song.tags,
+        year=song.year,
+        play_count=int(model.play_counts[position]),
+        placed=position >= model.trained,
+    )
 
 
 def add_reasons(

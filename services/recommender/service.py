@@ -164,6 +164,8 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
                 await loop.run_in_executor(self._loader, self._live.refresh)
             except Exception:  # a defect must not end the watch unseen
                 _log.exception("looking for another version failed")
+            if self._latest and self._latest.served is not self._live.served:
+                self._latest = None  # the old model goes with its last request, not with the next
 
 
 def _offset(wanted: requests.SearchSongs) -> int:

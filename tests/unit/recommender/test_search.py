@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.recommender.catalogue import Catalogue, Song
-from services.recommender.playlists import read_songs
+from services.recommender.formats.yes import read_songs
 from services.recommender.search import EmptyQueryError, SearchHit, SongSearch
 from services.recommender.starter.songs import read_songs as read_starter_songs
 from services.recommender.words import words
