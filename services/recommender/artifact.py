@@ -239,11 +239,9 @@ def _upgraded(
 ) -> dict[str, NDArray[Any]]:
     """Give a model of format 1 the arrays that came with format 2; it held no playlists."""
     try:
-        ids, artists, vectors = (
-            StringColumn.among(arrays, "ids"),
-            column(arrays, "artists"),
-            arrays["vectors"],
-        )
+        ids = StringColumn.among(arrays, "ids")
+        artists = StringColumn.among(arrays, "artists")
+        vectors = arrays["vectors"]
         _check_vectors("vectors", vectors, (len(ids), dimensions))
         arrays = {name: array for name, array in arrays.items() if name != "by_id"}
         arrays |= {

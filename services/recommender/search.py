@@ -89,7 +89,11 @@ class SongSearch:
         if len(self._fields) != len(self._vocabulary):
             problem = f"{len(self._fields)} rows for {len(self._vocabulary)} words"
             raise ValueError(f"search_field_offsets has {problem}")
-        if len(self._sizes) != _FIELDS * self._songs or not _fit(self._sizes):
+        held = np.diff(self._fields.offsets)
+        sizes = np.bincount(
+            self._fields.documents, np.repeat(self._vocabulary.sizes, held), _FIELDS * self._songs
+        )
+        if not np.array_equal(self._sizes, sizes):
             raise ValueError(f"search_sizes does not give the sizes of {self._songs} songs")
 
     @classmethod
@@ -211,11 +215,6 @@ def _size(some_words: Sequence[str]) -> int:
 
 def _is_letter(word: str) -> bool:
     return len(word) == 1
-
-
-def _fit(sizes: NDArray[np.int32]) -> bool:
-    """Whether these may be sizes of fields; more than a megabyte is none."""
-    return not len(sizes) or bool(sizes.min() >= 0 and sizes.max() <= 1 << 20)
 
 
 def _checked(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
