@@ -15,15 +15,16 @@ _LENGTH_DELIMITED = 2
 
 def conflicting_oneofs(raw: bytes, descriptor: Any) -> list[str]:
     """Paths of the oneofs of which `raw`, a valid frame of `descriptor`, sets several members."""
-    if not _holds_oneofs(descriptor):
+    if not holds_oneofs(descriptor):
         return []
     return list(_conflicts(raw, descriptor, ""))
 
 
 @cache
-def _holds_oneofs(descriptor: Any) -> bool:
+def holds_oneofs(descriptor: Any) -> bool:
+    """Whether a message of `descriptor` has a oneof, or holds messages that have one."""
     return any(_real_oneof(field) for field in descriptor.fields) or any(
-        _holds_oneofs(field.message_type)
+        holds_oneofs(field.message_type)
         for field in descriptor.fields
         if field.message_type is not None and field.message_type is not descriptor
     )
@@ -51,6 +52,6 @@ def _conflicts(raw: bytes, descriptor: Any, prefix: str) -> list[str]:
         index = counts[field.number] = counts.get(field.number, -1) + 1
         if unknown.wire_type == _LENGTH_DELIMITED and field.message_type is not None:
             place = f"{field.name}[{index}]" if field.is_repeated else field.name
-            if _holds_oneofs(field.message_type):
+            if holds_oneofs(field.message_type):
                 found += _conflicts(unknown.data, field.message_type, f"{prefix}{place}.")
     return found

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from serving.errors import FieldViolation, invalid_argument
-from serving.oneofs import conflicting_oneofs
+from serving.oneofs import conflicting_oneofs, holds_oneofs
 
 Model = TypeVar("Model", bound="RequestModel")
 Request = TypeVar("Request", bound=Message)
@@ -54,9 +54,10 @@ def validate(model: type[Model], message: Message) -> Model:
         RpcError: INVALID_ARGUMENT with one violation for each field that cannot be used, the first
             `MAX_VIOLATIONS` of them.
     """
-    missing = list(_missing_oneofs(message, ""))
-    if missing:
-        raise invalid_argument(missing[:MAX_VIOLATIONS])
+    if holds_oneofs(message.DESCRIPTOR):
+        missing = list(_missing_oneofs(message, ""))
+        if missing:
+            raise invalid_argument(missing[:MAX_VIOLATIONS])
     try:
         return model.model_validate(_fields(message))
     except ValidationError as error:

@@ -16,6 +16,7 @@ from services.recommender.model import (
     unit,
 )
 from services.recommender.playlists import Playlists
+from services.recommender.search import SongSearch
 
 Rows = Sequence[Sequence[float]]
 
@@ -41,7 +42,8 @@ def song_model(
     played = Playlists.from_lists(playlists)
     return SongModel(
         version=version,
-        catalogue=Catalogue.from_songs(songs),
+        catalogue=(catalogue := Catalogue.from_songs(songs)),
+        search=SongSearch.from_catalogue(catalogue),
         vectors=rows,
         unit_vectors=unit(rows),
         output_vectors=np.array(outputs, np.float32).reshape(count, -1),

@@ -86,7 +86,7 @@ class Answers:
             EmptyQueryError: there is no word.
         """
         size = wanted.page_size
-        hits = self.served.search.search(wanted.query, offset=offset, limit=size + 1)
+        hits = self.served.model.search.search(wanted.query, offset=offset, limit=size + 1)
         more = len(hits) > size
         return pb.SearchSongsResponse(
             matches=[
@@ -105,9 +105,9 @@ class Answers:
         """
         position = self.served.model.catalogue.position(wanted.song_id)
         ranking = self.served.ranker.similar(position, wanted.limit, exact=wanted.exact)
-        return pb.FindSimilarSongsResponse(
-            songs=self.songs.scored(ranking), model_version=self.version
-        )
+        response = pb.FindSimilarSongsResponse(model_version=self.version)
+        self.songs.add(ranking, response.songs)
+        return response
 
     def asked(self, wanted: requests.RecommendSongs) -> Asked:
         """Turn a request into a query."""
@@ -134,28 +134,29 @@ class Answers:
             explain=wanted.explain,
         )
 
-    def recommended(self, asked: Asked, ranking: Ranking) -> pb.RecommendSongsResponse:
-        """The response to a request, given its ranking."""
-        songs = self.songs.scored(ranking)
-        if asked.explain and ranking.by_seeds:
-            add_reasons(songs, asked.seed_ids, *self.served.ranker.reasons(asked.query, ranking))
-        return pb.RecommendSongsResponse(
-            songs=songs,
-            basis=pb.RECOMMENDATION_BASIS_SEEDS
+    def fill(self, response: pb.RecommendSongsResponse, asked: Asked, ranking: Ranking) -> None:
+        """Fill the response to a request, given its ranking."""
+        response.basis = (
+            pb.RECOMMENDATION_BASIS_SEEDS
             if ranking.by_seeds
-            else pb.RECOMMENDATION_BASIS_POPULARITY,
-            unknown_song_ids=asked.unknown_song_ids,
-            model_version=self.version,
-            unknown_tags=asked.unknown_tags,
+            else pb.RECOMMENDATION_BASIS_POPULARITY
         )
+        response.unknown_song_ids.extend(asked.unknown_song_ids)
+        response.model_version = self.version
+        response.unknown_tags.extend(asked.unknown_tags)
+        self.songs.add(ranking, response.songs)
+        if asked.explain and ranking.by_seeds:
+            reasons = self.served.ranker.reasons(asked.query, ranking)
+            add_reasons(response.songs, asked.seed_ids, *reasons)
 
     def batch(self, wanted: Sequence[requests.RecommendSongs]) -> pb.BatchRecommendSongsResponse:
         """The responses to many requests, computed together; for the background thread."""
         asked = [self.asked(one) for one in wanted]
         rankings = self.served.background.next_songs([one.query for one in asked])
-        return pb.BatchRecommendSongsResponse(
-            responses=map(self.recommended, asked, rankings), model_version=self.version
-        )
+        response = pb.BatchRecommendSongsResponse(model_version=self.version)
+        for one, ranking in zip(asked, rankings, strict=True):
+            self.fill(response.responses.add(), one, ranking)
+        return response
 
     def _excluded(self, song_ids: Sequence[str], tags: TagFilter | None) -> Positions:
         if not song_ids and tags is None:

@@ -28,6 +28,7 @@ from services.recommender.model import (
     SongModel,
     unit,
 )
+from services.recommender.search import SongSearch
 from services.recommender.versions import ArtifactError as ArtifactError
 from services.recommender.versions import Versions
 
@@ -129,6 +130,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _arrays(model: SongModel) -> dict[str, NDArray[Any]]:
     return {
         **model.catalogue.arrays(),
+        **model.search.arrays(),
         "vectors": model.vectors,
         "unit_vectors": model.unit_vectors,
         "output_vectors": model.output_vectors,
@@ -213,6 +215,7 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
                 offsets=arrays.pop("place_offsets"),
             ),
             catalogue=(catalogue := Catalogue(arrays)),
+            search=SongSearch(catalogue, arrays),
             trained=len(catalogue) if manifest.trained is None else manifest.trained,
             blend=manifest.blend,
             evaluation=manifest.evaluation,
@@ -238,7 +241,7 @@ def _upgraded(
         ids, artists, vectors = column(arrays, "ids"), column(arrays, "artists"), arrays["vectors"]
         _check_vectors("vectors", vectors, (len(ids), dimensions))
         arrays = {name: array for name, array in arrays.items() if name != "by_id"}
-        return arrays | {
+        arrays |= {
             "id_slots": hash_ids(ids.all_encoded()),
             "artist_numbers": number_artists(artists[row] for row in range(len(artists))),
             "unit_vectors": unit(vectors),
@@ -247,6 +250,7 @@ def _upgraded(
             "places": np.empty(0, np.int32),
             "place_offsets": np.zeros(len(ids) + 1, np.int64),
         }
+        return arrays | SongSearch.from_catalogue(Catalogue(arrays)).arrays()
     except (KeyError, ValueError, TypeError, IndexError) as error:
         problem = f"its arrays do not fit together: {error}; train again"
         raise ArtifactError(folder, problem) from None

@@ -9,12 +9,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from services.recommender.compiled import (
+    FLOAT,
+    FLOAT_ROWS,
+    FLOATS,
+    INT,
+    INT_ROWS,
+    INTS,
+    VECTORS,
+    compiled_for,
+)
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 
 
-@njit(cache=True, nogil=True)
+@compiled_for(FLOATS, INTS, FLOAT)
 def seed_shares(weights: Floats, offsets: Ints, recency: float) -> Floats:
     """What each seed counts in its query, by weight and age; absolute values add up to 1.
 
@@ -38,7 +49,7 @@ def seed_shares(weights: Floats, offsets: Ints, recency: float) -> Floats:
     return shares
 
 
-@njit(cache=True, nogil=True)
+@compiled_for(INTS, FLOATS, INTS, VECTORS)
 def tastes(positions: Ints, shares: Floats, offsets: Ints, vectors: Vectors) -> Vectors:
     """Mean vector of each query's seeds, weighted by their shares, float32 (q, d)."""
     result = np.zeros((len(offsets) - 1, vectors.shape[1]), np.float32)
@@ -49,7 +60,16 @@ def tastes(positions: Ints, shares: Floats, offsets: Ints, vectors: Vectors) -> 
     return result
 
 
-@njit(cache=True, nogil=True)
+# Here the order of additions may change, so that they run side by side; it is the same each time.
+@njit(cache=True, nogil=True, fastmath=True)
+def _dot(one: Vectors, other: Vectors) -> float:
+    total = np.float32(0.0)
+    for k in range(len(one)):
+        total += one[k] * other[k]
+    return float(total)
+
+
+@compiled_for(INT_ROWS, FLOAT_ROWS, VECTORS, VECTORS, FLOAT)
 def blend(
     positions: Ints, evidence: Floats, taste: Vectors, outputs: Vectors, vector_share: float
 ) -> tuple[Floats, Floats]:
@@ -86,7 +106,7 @@ def blend(
     return scores, parts
 
 
-@njit(cache=True, nogil=True)
+@compiled_for(FLOAT_ROWS, INT)
 def best(scores: Floats, limit: int) -> Ints:
     """Columns of the highest scores of each row, int64 (q, limit); equal ones as they stand.
 
@@ -104,12 +124,3 @@ def best(scores: Floats, limit: int) -> Ints:
                 slot -= 1
             mine[slot] = column
     return order
-
-
-# Here the order of additions may change, so that they run side by side; it is the same each time.
-@njit(cache=True, nogil=True, fastmath=True)
-def _dot(one: Vectors, other: Vectors) -> float:
-    total = np.float32(0.0)
-    for k in range(len(one)):
-        total += one[k] * other[k]
-    return float(total)

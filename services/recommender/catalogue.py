@@ -90,7 +90,7 @@ class Catalogue:
         self.titles = column(arrays, "titles")
         self.artists = column(arrays, "artists")
         self.tag_names = column(arrays, "tag_names")
-        self._arrays = dict(arrays)
+        self._arrays = {name: arrays[name] for name in _DTYPES}
         self._check()
 
     @classmethod

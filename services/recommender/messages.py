@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
 from segue.recommender.v1 import model_pb2, song_pb2
 from segue.recommender.v1 import recommender_service_pb2 as pb
@@ -24,14 +25,13 @@ class SongMessages:
         # Not of a method: a cycle would keep the model's maps after the last request.
         self.song = lru_cache(_CACHED_SONGS)(partial(_song, model))
 
-    def scored(self, ranking: Ranking) -> list[pb.ScoredSong]:
-        """A ranking's songs with their scores."""
-        return [
-            pb.ScoredSong(song=self.song(position), score=score)
-            for position, score in zip(
-                ranking.positions.tolist(), ranking.scores.tolist(), strict=True
-            )
-        ]
+    def add(
+        self, ranking: Ranking, songs: "RepeatedCompositeFieldContainer[pb.ScoredSong]"
+    ) -> None:
+        """Add a ranking's songs and their scores to a response, which copies each but once."""
+        scores = ranking.scores.tolist()
+        for position, score in zip(ranking.positions.tolist(), scores, strict=True):
+            songs.add(song=self.song(position), score=score)
 
 
 def _song(model: SongModel, position: int) -> song_pb2.Song:

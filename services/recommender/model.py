@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
 from services.recommender.continuations import Continuations
+from services.recommender.search import SongSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class SongModel:
     Attributes:
         version: Name of this model; names sort by the time of training.
         catalogue: The n songs.
+        search: Search over them.
         vectors: Input vectors, float32 (n, d): alike for songs that are played in like places.
         unit_vectors: The input vectors at length 1, float32 (n, d); those of length 0 stay so.
         output_vectors: Output vectors, float32 (n, d): their product with an input vector says how
@@ -103,6 +105,7 @@ class SongModel:
 
     version: str
     catalogue: Catalogue
+    search: SongSearch = field(repr=False)
     vectors: NDArray[np.float32] = field(repr=False)
     unit_vectors: NDArray[np.float32] = field(repr=False)
     output_vectors: NDArray[np.float32] = field(repr=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.recommender.blending import best, blend, seed_shares, tastes
 from services.recommender.columns import offsets_of
-from services.recommender.continuations import HISTORY, Follower, Seeds
+from services.recommender.follower import HISTORY, Follower, Seeds
 from services.recommender.index import ExactIndex, VectorIndex
 from services.recommender.model import SongModel
 from services.recommender.variety import choose

@@ -13,7 +13,7 @@ from services.recommender.artifact import ArtifactError
 from services.recommender.index import ExactIndex
 from services.recommender.model import SongModel
 from services.recommender.ranking import Query, Ranker
-from services.recommender.search import EmptyQueryError, SongSearch
+from services.recommender.search import EmptyQueryError
 
 _ANSWERS = 10
 
@@ -24,13 +24,11 @@ class ServedModel:
 
     Attributes:
         model: The model.
-        search: Search over its songs.
         ranker: Answers queries, on the event loop's thread.
         background: Answers queries on one other thread.
     """
 
     model: SongModel
-    search: SongSearch
     ranker: Ranker
     background: Ranker
 
@@ -50,7 +48,6 @@ def open_model(models: Path, version: str | None = None) -> ServedModel:
         likeness, outputs = ExactIndex(model.unit_vectors), ExactIndex(model.output_vectors)
         served = ServedModel(
             model=model,
-            search=SongSearch(model.catalogue),
             ranker=Ranker(model, likeness, outputs),
             background=Ranker(model, likeness, outputs),
         )
@@ -71,7 +68,7 @@ def _try_out(served: ServedModel) -> None:
     model = served.model
     song, others = model.catalogue[0], min(_ANSWERS, len(model) - 1)
     with suppress(EmptyQueryError):  # neither title nor artist may hold a letter
-        hits = served.search.search(f"{song.title} {song.artist}", offset=0, limit=_ANSWERS)
+        hits = served.model.search.search(f"{song.title} {song.artist}", offset=0, limit=_ANSWERS)
         positions, scores = [hit.position for hit in hits], [hit.score for hit in hits]
         _check("a search", np.array(positions), np.array(scores), 1, len(model))
     similar = served.ranker.similar(0, _ANSWERS)

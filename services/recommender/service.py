@@ -114,7 +114,9 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
 
         def finish() -> pb.RecommendSongsResponse:
             [ranking] = answers.served.ranker.rank(shortlist)
-            return answers.recommended(asked, ranking)
+            response = pb.RecommendSongsResponse()
+            answers.fill(response, asked, ranking)
+            return response
 
         return await self._in_background(finish) if shortlist.heavy or asked.explain else finish()
 

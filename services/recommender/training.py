@@ -23,6 +23,7 @@ from services.recommender.model import (
 )
 from services.recommender.placement import place, placeable
 from services.recommender.playlists import Corpus
+from services.recommender.search import SongSearch
 
 Progress = Callable[[int, int], None]
 """Told from time to time how many plays of how many have been read."""
@@ -92,6 +93,7 @@ def train(
     return SongModel(
         version=f"{trained_at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:8]}",
         catalogue=catalogue,
+        search=SongSearch.from_catalogue(catalogue),
         vectors=vectors,
         unit_vectors=unit(vectors),
         output_vectors=_with_placed(catalogue, word2vec.syn1neg),
@@ -133,7 +135,7 @@ class _Sentences:
 
     def __init__(self, corpus: Corpus, passes: int, progress: Progress | None) -> None:
         catalogue = corpus.catalogue
-        self.ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
+        self._ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
         self._playlists = corpus.playlists
         self._total = passes * len(corpus.playlists.songs)
         self._read = 0
@@ -151,7 +153,7 @@ class _Sentences:
 
     def _block(self, offsets: NDArray[np.int64]) -> Iterator[list[str]]:
         """Some playlists; turning several into words at once takes far less time."""
-        words = self.ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
+        words = self._ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
         for begin, end in pairwise((offsets - offsets[0]).tolist()):
             for piece in range(begin, end, MAX_WORDS_IN_BATCH):
                 yield words[piece : min(piece + MAX_WORDS_IN_BATCH, end)]

@@ -1,0 +1,34 @@
+"""Compiling loops (numba): when their module is imported, not when the first request comes.
+
+The machine code is kept beside the source, so that this takes seconds once and milliseconds from
+then on. Arrays are declared read-only, as those that are mapped from a model are; others fit too.
+"""
+
+from numba import njit, types
+
+INT = types.int64
+FLOAT = types.float64
+
+
+def _array(dtype: object, dimensions: int, *, readonly: bool = True) -> object:
+    return types.Array(dtype, dimensions, "C", readonly=readonly)
+
+
+INTS = _array(types.int64, 1)
+INT_ROWS = _array(types.int64, 2)
+INTS_32 = _array(types.int32, 1)
+BYTES = _array(types.uint8, 1)
+FLOATS = _array(types.float64, 1)
+FLOAT_ROWS = _array(types.float64, 2)
+VECTORS = _array(types.float32, 2)
+
+WORK_FLOATS = _array(types.float64, 1, readonly=False)
+WORK_BYTES = _array(types.uint8, 1, readonly=False)
+
+compiled = njit(cache=True, nogil=True)
+"""For loops that other loops call; they are compiled with these."""
+
+
+def compiled_for(*arguments: object):  # type: ignore[no-untyped-def]  # numba's decorator
+    """For loops that Python calls, with arguments of the types given."""
+    return njit(tuple(arguments), cache=True, nogil=True)

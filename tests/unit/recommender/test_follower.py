@@ -1,0 +1,161 @@
+"""What came next: the compiled loops against the definition, written down plainly."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from services.recommender.continuations import Continuations
+from services.recommender.follower import HISTORY, OCCURRENCES, REACH, Follower, Seeds
+from services.recommender.playlists import Playlists
+
+SONGS = 6
+RECENCY, SHARPNESS = 0.8, 2.0
+NONE = np.empty(0, np.int64)
+
+songs = st.integers(0, SONGS - 1)
+corpora = st.lists(st.lists(songs, min_size=2, max_size=14), max_size=5)
+weights = st.floats(-5, 5).filter(bool)
+histories = st.lists(st.tuples(songs, weights), min_size=1, max_size=8)
+
+
+def seeds_of(*queries: list[tuple[int, float]]) -> Seeds:
+    flat = [seed for query in queries for seed in query]
+    return Seeds(
+        np.array([song for song, _ in flat], np.int64),
+        np.array([weight for _, weight in flat], np.float64),
+        np.concatenate(([0], np.cumsum([len(query) for query in queries]))).astype(np.int64),
+    )
+
+
+def follower_of(corpus: list[list[int]], sharpness: float = SHARPNESS) -> Follower:
+    playlists = Playlists.from_lists(corpus)
+    return Follower(Continuations.from_playlists(playlists, SONGS), RECENCY, sharpness)
+
+
+def shortlist(
+    follower: Follower, query: list[tuple[int, float]], blocked: NDArray[np.int64] = NONE
+) -> dict[int, float]:
+    positions, evidence = follower.shortlists(
+        seeds_of(query), blocked, np.array([0, len(blocked)]), SONGS
+    )
+    found = positions[0] >= 0
+    return dict(zip(positions[0, found].tolist(), evidence[0, found].tolist(), strict=True))
+
+
+def by_definition(corpus: list[list[int]], query: list[tuple[int, float]]) -> dict[int, float]:
+    """Every place, every seed that leads up to it, and the songs behind, one by one."""
+    plays = [song for playlist in corpus for song in playlist]
+    said = [0.0] * SONGS
+    for age, (song, weight) in enumerate(reversed(query)):
+        rarity = np.log1p(len(corpus) / max(1, plays.count(song)))
+        said[song] += weight * RECENCY**age * rarity
+    asked = {song for song, _ in query}
+    evidence: dict[int, float] = {}
+    for playlist in corpus:
+        for place, song in enumerate(playlist):
+            if song not in asked:
+                continue
+            agreement = sum(
+                said[earlier] * RECENCY ** (place - at)
+                for at, earlier in enumerate(playlist[: place + 1])
+                if earlier in asked
+            )
+            value = np.copysign(abs(agreement) ** SHARPNESS, agreement)
+            for step, following in enumerate(playlist[place + 1 :][:REACH]):
+                evidence[following] = evidence.get(following, 0.0) + value * RECENCY ** (
+                    SHARPNESS * step
+                )
+                if following in asked:
+                    break
+    return evidence
+
+
+@settings(max_examples=300, deadline=None)
+@given(corpora, histories)
+def test_evidence_is_what_the_definition_says(
+    corpus: list[list[int]], query: list[tuple[int, float]]
+) -> None:
+    found = shortlist(follower_of(corpus), query)
+    expected = by_definition(corpus, query)
+    assert found.keys() == expected.keys()
+    for song, evidence in found.items():
+        assert evidence == pytest.approx(expected[song], rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(corpora, st.lists(histories, min_size=1, max_size=5))
+def test_queries_in_one_call_do_not_touch_each_other(
+    corpus: list[list[int]], queries: list[list[tuple[int, float]]]
+) -> None:
+    follower = follower_of(corpus)
+    offsets = np.zeros(len(queries) + 1, np.int64)
+    positions, evidence = follower.shortlists(seeds_of(*queries), NONE, offsets, SONGS)
+    for row, query in enumerate(queries):
+        alone = follower.shortlists(seeds_of(query), NONE, np.zeros(2, np.int64), SONGS)
+        assert positions[row].tolist() == alone[0][0].tolist()
+        assert evidence[row].tolist() == alone[1][0].tolist()
+
+
+@settings(deadline=None)
+@given(corpora, histories, st.lists(songs))
+def test_blocked_songs_are_left_out_and_the_others_keep_their_evidence(
+    corpus: list[list[int]], query: list[tuple[int, float]], blocked: list[int]
+) -> None:
+    follower = follower_of(corpus)
+    everything = shortlist(follower, query)
+    rest = shortlist(follower, query, np.array(blocked, np.int64))
+    assert rest == {song: e for song, e in everything.items() if song not in blocked}
+
+
+@settings(deadline=None)
+@given(corpora, histories)
+def test_contributions_of_the_seeds_add_up_to_the_evidence(
+    corpus: list[list[int]], query: list[tuple[int, float]]
+) -> None:
+    follower = follower_of(corpus)
+    found = shortlist(follower, query)
+    parts = follower.contributions(seeds_of(query), np.array(list(found), np.int64))
+    assert parts.shape == (len(found), len(query))
+    # Seeds that cancel each other out leave no one to credit.
+    np.testing.assert_allclose(parts.sum(axis=1), list(found.values()), rtol=1e-6, atol=1e-6)
+
+
+class TestAShortlist:
+    def test_keeps_the_songs_of_most_evidence_by_position(self) -> None:
+        follower = follower_of([[0, 1, 2, 3], [0, 1], [0, 3]])
+        positions, evidence = follower.shortlists(
+            seeds_of([(0, 1.0)]), NONE, np.zeros(2, np.int64), 2
+        )
+        assert positions[0].tolist() == [1, 3]
+        assert evidence[0, 0] > evidence[0, 1] > 0
+
+    def test_has_room_where_fewer_songs_are_known(self) -> None:
+        positions, evidence = follower_of([[0, 1]]).shortlists(
+            seeds_of([(0, 1.0)]), NONE, np.zeros(2, np.int64), 3
+        )
+        assert positions[0].tolist() == [1, -1, -1]
+        assert evidence[0, 1:].tolist() == [0, 0]
+
+    def test_prefers_what_followed_several_seeds_in_order(self) -> None:
+        follower = follower_of([[0, 1, 2], [1, 0, 3], [0, 5], [1, 5]])
+        found = shortlist(follower, [(0, 1.0), (1, 1.0)])
+        assert max(found, key=found.__getitem__) == 2
+
+    def test_of_a_disliked_song_counts_against_what_followed_it(self) -> None:
+        found = shortlist(follower_of([[0, 1], [2, 3]]), [(0, -1.0), (2, 1.0)])
+        assert found[1] < 0 < found[3]
+
+    def test_looks_at_a_bounded_number_of_occurrences(self) -> None:
+        corpus = [[0, 1]] + [[0, 2]] * OCCURRENCES
+        assert shortlist(follower_of(corpus), [(0, 1.0)]).keys() == {2}
+
+    def test_does_not_look_farther_than_its_reach(self) -> None:
+        corpus = [[0, *[1] * (REACH - 1), 2, 3]]
+        assert shortlist(follower_of(corpus), [(0, 1.0)]).keys() == {1, 2}
+
+    def test_takes_a_history_of_full_length(self) -> None:
+        query = [(k % SONGS, 1.0) for k in range(HISTORY)]
+        corpus = [[0, 1, 2, 3, 4, 5] * 60]
+        assert shortlist(follower_of(corpus), query).keys() == set(range(SONGS))
