@@ -18,7 +18,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from services.recommender.catalogue import Catalogue, column, hash_ids, number_artists
+from services.recommender.catalogue import Catalogue, hash_ids, number_artists
+from services.recommender.columns import StringColumn
 from services.recommender.continuations import Continuations
 from services.recommender.model import (
     Blend,
@@ -238,7 +239,11 @@ def _upgraded(
 ) -> dict[str, NDArray[Any]]:
     """Give a model of format 1 the arrays that came with format 2; it held no playlists."""
     try:
-        ids, artists, vectors = column(arrays, "ids"), column(arrays, "artists"), arrays["vectors"]
+        ids, artists, vectors = (
+            StringColumn.among(arrays, "ids"),
+            column(arrays, "artists"),
+            arrays["vectors"],
+        )
         _check_vectors("vectors", vectors, (len(ids), dimensions))
         arrays = {name: array for name, array in arrays.items() if name != "by_id"}
         arrays |= {

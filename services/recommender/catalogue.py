@@ -86,10 +86,10 @@ class Catalogue:
         self.artist_numbers = arrays["artist_numbers"]
         self._years = arrays["years"]
         self._slots = arrays["id_slots"].data
-        self.ids = column(arrays, "ids")
-        self.titles = column(arrays, "titles")
-        self.artists = column(arrays, "artists")
-        self.tag_names = column(arrays, "tag_names")
+        self.ids = StringColumn.among(arrays, "ids")
+        self.titles = StringColumn.among(arrays, "titles")
+        self.artists = StringColumn.among(arrays, "artists")
+        self.tag_names = StringColumn.among(arrays, "tag_names")
         self._arrays = {name: arrays[name] for name in _DTYPES}
         self._check()
 
@@ -197,14 +197,6 @@ class Catalogue:
 def _arrays(name: str, strings: Iterable[str]) -> dict[str, NDArray[Any]]:
     column = StringColumn.from_strings(strings)
     return {f"{name}_data": column.data, f"{name}_offsets": column.offsets}
-
-
-def column(arrays: Mapping[str, NDArray[Any]], name: str) -> StringColumn:
-    """One column of strings among the arrays; the ValueError that tells what is wrong names it."""
-    try:
-        return StringColumn(arrays[f"{name}_data"], arrays[f"{name}_offsets"])
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def _years(songs: list[Song]) -> NDArray[np.int16]:

@@ -1,7 +1,8 @@
 """Ragged columns: many variable-length items in two flat arrays that can be memory-mapped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,14 @@ class StringColumn:
         self.offsets = offsets
         # Several times faster to read one item from than arrays are.
         self._bytes, self._ends = data.data, offsets.data
+
+    @classmethod
+    def among(cls, arrays: Mapping[str, NDArray[Any]], name: str) -> "StringColumn":
+        """Take a column from named arrays; the ValueError that tells what is wrong names it."""
+        try:
+            return cls(arrays[f"{name}_data"], arrays[f"{name}_offsets"])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
     @classmethod
     def from_strings(cls, strings: Iterable[str]) -> "StringColumn":

@@ -1,5 +1,6 @@
 """Inverted lists: the documents that hold a term, for every term, in two flat arrays."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,6 +50,14 @@ class InvertedLists:
             raise ValueError(f"inverted lists hold numbers outside 0 to {count - 1}")
         self.documents = documents
         self.offsets = offsets
+
+    @classmethod
+    def among(cls, arrays: Mapping[str, NDArray[Any]], name: str, count: int) -> "InvertedLists":
+        """Take lists from named arrays; the ValueError that tells what is wrong names them."""
+        try:
+            return cls(arrays[f"{name}s"], arrays[f"{name}_offsets"], count)
+        except ValueError as error:
+            raise ValueError(f"{name}s and {name}_offsets: {error}") from None
 
     @classmethod
     def from_terms(

@@ -83,15 +83,13 @@ class SongSearch:
         self._songs = len(catalogue)
         self._vocabulary = Vocabulary(arrays)
         # Word → fields. Field `_FIELDS * s + k` is the title, artist or guests (k) of song s.
-        self._fields = InvertedLists(
-            arrays["search_fields"], arrays["search_field_offsets"], _FIELDS * self._songs
-        )
+        self._fields = InvertedLists.among(arrays, "search_field", _FIELDS * self._songs)
         self._sizes = arrays["search_sizes"]
         self._arrays = arrays
         if len(self._fields) != len(self._vocabulary):
             problem = f"{len(self._fields)} rows for {len(self._vocabulary)} words"
             raise ValueError(f"search_field_offsets has {problem}")
-        if len(self._sizes) != _FIELDS * self._songs or np.any(self._sizes < 0):
+        if len(self._sizes) != _FIELDS * self._songs or not _fit(self._sizes):
             raise ValueError(f"search_sizes does not give the sizes of {self._songs} songs")
 
     @classmethod
@@ -213,6 +211,11 @@ def _size(some_words: Sequence[str]) -> int:
 
 def _is_letter(word: str) -> bool:
     return len(word) == 1
+
+
+def _fit(sizes: NDArray[np.int32]) -> bool:
+    """Whether these may be sizes of fields; more than a megabyte is none."""
+    return not len(sizes) or bool(sizes.min() >= 0 and sizes.max() <= 1 << 20)
 
 
 def _checked(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

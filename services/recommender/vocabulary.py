@@ -37,10 +37,8 @@ class Vocabulary:
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         # Each word ends with a space, so that many can be cut out of the bytes in one go, and so
         # that the bigrams of a word, with those at both its ends, are as many as its bytes.
-        self._words = StringColumn(arrays["search_words_data"], arrays["search_words_offsets"])
-        self._bigrams = InvertedLists(
-            arrays["search_bigrams"], arrays["search_bigram_offsets"], len(self._words)
-        )
+        self._words = StringColumn.among(arrays, "search_words")
+        self._bigrams = InvertedLists.among(arrays, "search_bigram", len(self._words))
         if len(self._bigrams) != _BIGRAMS:
             raise ValueError(f"search_bigram_offsets has {len(self._bigrams)} rows")
         _check_words(self._words)
