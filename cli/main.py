@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -66,6 +66,30 @@ def train(
     try:
         train_model(data, preset, models)
     except TrainError as error:
+        raise fail(error) from None
+
+
+@app.command()
+def evaluate(
+    data: DataOption = "starter",
+    preset: Annotated[str, typer.Option(help="Settings: `radio` or `book`.")] = "radio",
+    part: Annotated[
+        Literal["test", "validation"], typer.Option(help="Which playlists are held out.")
+    ] = "test",
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="How the figures are printed.")
+    ] = "table",
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with plots here, too.")
+    ] = None,
+) -> None:
+    """Measure the song model and baselines on playlists that training does not see."""
+    from cli.evaluation import EvaluateError, evaluate_model
+    from services.recommender.evaluation.split import Part
+
+    try:
+        evaluate_model(data, preset, Part(part), output, report)
+    except EvaluateError as error:
         raise fail(error) from None
 
 
