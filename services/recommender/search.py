@@ -89,9 +89,9 @@ class SongSearch:
         if len(self._fields) != len(self._vocabulary):
             problem = f"{len(self._fields)} rows for {len(self._vocabulary)} words"
             raise ValueError(f"search_field_offsets has {problem}")
-        held = np.diff(self._fields.offsets)
+        held = np.repeat(np.arange(len(self._vocabulary)), np.diff(self._fields.offsets))
         sizes = np.bincount(
-            self._fields.documents, np.repeat(self._vocabulary.sizes, held), _FIELDS * self._songs
+            self._fields.documents, self._vocabulary.sizes(held), _FIELDS * self._songs
         )
         if not np.array_equal(self._sizes, sizes):
             raise ValueError(f"search_sizes does not give the sizes of {self._songs} songs")

@@ -65,11 +65,6 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self._words)
 
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Bytes of UTF-8 of each word, int64 [words]."""
-        return np.diff(self._words.offsets) - 1
-
     def number(self, word: str) -> int | None:
         """Which word this is, or None when it is none of them."""
         stored = f"{word} "
