@@ -1,6 +1,5 @@
 """Processes that do the same work side by side: forked, watched, restarted, stopped."""
 
-import gc
 import logging
 import multiprocessing
 import os
@@ -85,9 +84,6 @@ class Workers:
         """
         for number in _SIGNALS:
             signal.signal(number, self._stop_soon)
-        # Pages of what exists now stay shared if the workers' collectors leave it alone.
-        gc.collect()
-        gc.freeze()
         try:
             for worker in self._workers:
                 self._start(worker)
@@ -107,7 +103,7 @@ class Workers:
         for worker in self._heard(None if due is None else max(0.0, due - time.monotonic())):
             if worker.process is None:
                 fields = {"worker": worker.number, "restart_s": worker.delay_s}
-                _log.error("a process ended: %s", worker.problem, extra=fields)
+                _log.error(worker.problem, extra=fields)
         for worker in ended:
             if worker.restart_at <= time.monotonic() and not self._stopping:
                 self._start(worker)
@@ -139,6 +135,8 @@ class Workers:
                 _log.error("a process hangs and is killed", extra={"process": process.pid})
                 process.kill()
                 process.join()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         for descriptor in (self._signals, self._signalled, self._lifeline, self._alive):
             os.close(descriptor)
 
@@ -210,8 +208,8 @@ class _Worker:
 
 def _how_it_ended(exit_code: int) -> str:
     if exit_code < 0:
-        return f"it was ended by {signal.Signals(-exit_code).name}"
-    return f"it ended with exit code {exit_code}; its log tells why"
+        return f"a process was ended by {signal.Signals(-exit_code).name}"
+    return f"a process ended with exit code {exit_code}; the log tells why"
 
 
 @contextmanager
