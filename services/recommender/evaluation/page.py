@@ -121,9 +121,8 @@ def _position(models: Mapping[str, ModelReport]) -> go.Figure:
 
 def _scatter(songs: SongMap, catalogue: Catalogue) -> go.Figure:
     """A dot for each song, in the colour of its tag."""
-    # plotly reads a few HTML tags in a text: a title may hold none that it would obey.
     hover = [
-        html.escape(f"{catalogue.titles[song]} - {catalogue.artists[song]}")
+        _literal(f"{catalogue.titles[song]} - {catalogue.artists[song]}")
         for song in range(len(catalogue))
     ]
     text = np.array(hover, dtype=object)
@@ -134,7 +133,7 @@ def _scatter(songs: SongMap, catalogue: Catalogue) -> go.Figure:
             x=songs.points[members, 0],
             y=songs.points[members, 1],
             text=text[members],
-            name=html.escape(tag),
+            name=_literal(tag),
             mode="markers",
             marker={"size": 4, "color": _NO_TAG_COLOUR if label == NO_TAG else _COLOURS[label]},
             hovertemplate="%{text}",
@@ -143,6 +142,11 @@ def _scatter(songs: SongMap, catalogue: Catalogue) -> go.Figure:
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure.update_layout(legend={"itemsizing": "constant"})
+
+
+def _literal(text: str) -> str:
+    """A text as plotly shows it letter by letter, rather than obeying the HTML tags in it."""
+    return html.escape(text, quote=False)
 
 
 def _error_bars(estimates: Iterable[Estimate]) -> dict[str, object]:

@@ -22,9 +22,9 @@ class SessionKnn(Baseline):
     the sum of the similarities of the neighbours that have it, each discounted by how long ago the
     latest song in common was played, and weighted by the song's inverse document frequency.
 
-    Where the paper leaves a choice, and where its setting was the weaker one, that which did best
-    on validation was taken: recency counts in the score and not in the similarity too, and
-    neighbours are chosen among all playlists, since the corpora say nothing about which are recent.
+    Of the paper's variants, those were taken that did best on validation: recency counts in the
+    score and not in the similarity too, and neighbours are chosen among all playlists, as the
+    corpora do not tell which are recent. All playlists that tie with the last neighbour are in.
     """
 
     def fit(self, playlists: Playlists, songs: int) -> None:

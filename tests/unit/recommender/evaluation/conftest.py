@@ -18,7 +18,7 @@ def kinds_corpus() -> Corpus:
     """
     random = np.random.default_rng(3)
     songs = [
-        Song(f"s{k}", f"<script>alert({k})</script>", f"Artist & {k}", (f"<i>kind {k % KINDS}",))
+        Song(f"s{k}", f"<script>alert({k})</script>", f'"Artist" & {k}', (f"<i>kind {k % KINDS}",))
         for k in range(SONGS)
     ]
     playlists = []
