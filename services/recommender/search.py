@@ -18,8 +18,9 @@ from services.recommender.words import words, words_of_host_and_guests
 _LEAST_SCORE = 0.6
 """Songs in which less of the query is found are no answer to it."""
 
-_REJOINED = np.float32(0.95)
-"""How like each other "black bird" and "blackbird" are."""
+_REJOINED = np.float32(0.9)
+"""How like each other "black bird" and "blackbird" are; less like than words one letter apart,
+for "stits" is rather "stilts" than "st its"."""
 
 _FIELDS = 3
 """The parts of a song that hold words: its title, its artist, and the guests of both."""
