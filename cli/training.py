@@ -12,9 +12,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from services.recommender import artifact
+from services.recommender import artifact, formats
 from services.recommender.download import DownloadError, download_dataset, resolve_source
-from services.recommender.playlists import Corpus, CorpusError, read_yes
+from services.recommender.playlists import Corpus
 from services.recommender.starter import starter_corpus
 from services.recommender.training import PRESETS, TrainingError, train
 from serving.settings import HomeSettings
@@ -44,14 +44,14 @@ def train_model(data: str, preset: str, models: Path | None) -> Path:
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
         folder = artifact.save(model, models or HomeSettings().home / "models")
-    except (artifact.ArtifactError, CorpusError, DownloadError, TrainingError) as error:
+    except (artifact.ArtifactError, formats.CorpusError, DownloadError, TrainingError) as error:
         raise TrainError(str(error)) from None
     console.print(f"saved {folder}")
     return folder
 
 
 def read_corpus(data: str) -> Corpus:
-    """Read a corpus from a folder or an address, or make the built-in one.
+    """Read a corpus from a folder, a file or an address, or make the built-in one.
 
     Raises:
         CorpusError: it is malformed.
@@ -61,7 +61,7 @@ def read_corpus(data: str) -> Corpus:
         return starter_corpus()
     with _Downloads() as downloads:
         folder = resolve_source(data, HomeSettings().home / "data", downloads.report)
-    return read_yes(folder)
+    return formats.read_corpus(folder)
 
 
 def download_data(name: str, folder: Path | None) -> None:

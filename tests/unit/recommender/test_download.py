@@ -16,7 +16,7 @@ from services.recommender.download import (
     download_dataset,
     resolve_source,
 )
-from services.recommender.playlists import read_yes
+from services.recommender.formats import read_corpus
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -319,12 +319,12 @@ class TestSources:
     ) -> None:
         folder = resolve_source(publish(site, *CORPUS) + slash, tmp_path, Told())
         assert folder.parent == tmp_path
-        assert read_yes(folder).catalogue[0].tags == ("pop",)
+        assert read_corpus(folder).catalogue[0].tags == ("pop",)
 
     def test_tags_may_be_absent(self, site: Site, tmp_path: Path) -> None:
         folder = resolve_source(publish(site, "train.txt", "song_hash.txt"), tmp_path, Told())
         assert {file.name for file in folder.iterdir()} == {"train.txt", "song_hash.txt"}
-        assert read_yes(folder).catalogue[0].tags == ()
+        assert read_corpus(folder).catalogue[0].tags == ()
 
     @pytest.mark.parametrize("missing", ["train.txt", "song_hash.txt"])
     def test_songs_and_playlists_may_not(self, site: Site, tmp_path: Path, missing: str) -> None:
@@ -356,7 +356,7 @@ class TestDatasets:
         address = publish(site, "train.txt", "song_hash.txt")
         monkeypatch.setitem(module.DATASETS, "mine", (address, ("train.txt", "song_hash.txt")))
         assert download_dataset("mine", tmp_path, Told()) == tmp_path / "mine"
-        assert len(read_yes(tmp_path / "mine").playlists) == 1
+        assert len(read_corpus(tmp_path / "mine").playlists) == 1
 
     def test_an_unknown_name_is_told_the_known_ones(self, tmp_path: Path) -> None:
         with pytest.raises(DownloadError, match="no dataset 'nope'; known are: yes-complete"):
