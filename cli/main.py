@@ -34,9 +34,7 @@ _SETTINGS_FLAGS = {
 
 DataOption = Annotated[
     str,
-    typer.Option(
-        help="Folder or address of playlists in the Yes.com format; `starter` is built in."
-    ),
+    typer.Option(help="Folder, file or address of playlists; `starter` is built in."),
 ]
 
 
@@ -79,6 +77,18 @@ def download(
         download_data(name, folder)
     except TrainError as error:
         raise fail(error) from None
+
+
+@data.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder or file of playlists.")],
+    shown: Annotated[int, typer.Option(min=0, help="How many problems of a kind to print.")] = 5,
+) -> None:
+    """Say what is wrong with playlists, by file and line; exit with 1 if they cannot be used."""
+    from cli.checking import check_data
+
+    if not check_data(path, shown):
+        raise typer.Exit(1)
 
 
 @serve.command("recommender", context_settings=_SETTINGS_FLAGS)
