@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 from gensim.models import Word2Vec
+from gensim.models.word2vec import MAX_WORDS_IN_BATCH
+from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
 from services.recommender.model import CorpusStatistics, Hyperparameters, SongModel
@@ -34,7 +37,8 @@ PRESETS = {
 }
 DEFAULT_PRESET = "radio"
 
-_REPORT_EVERY = 10_000
+_BLOCK = 10_000
+"""Plays that are turned into words, and reported, at once; a longer playlist is one block."""
 
 
 class TrainingError(ValueError):
@@ -65,7 +69,9 @@ def train(
         problem = f"no song is played {count} times; lower min_count or add playlists"
         raise TrainingError(problem) from None
     ids: list[str] = word2vec.wv.index_to_key
-    positions = [corpus.catalogue.position(song_id) for song_id in ids]
+    # As a dictionary, because a search of the catalogue for each song would take seconds.
+    position_of = {song_id: position for position, song_id in enumerate(sentences.ids)}
+    positions = [position_of[song_id] for song_id in ids]
     counts = [word2vec.wv.get_vecattr(song_id, "count") for song_id in ids]
     vectors = np.ascontiguousarray(word2vec.wv.vectors, np.float32)
     trained_at = datetime.now(UTC).replace(microsecond=0)
@@ -90,26 +96,34 @@ class _Sentences:
     """The playlists as gensim wants them: lists of words, read once for each pass.
 
     The words are the songs' ids, always strings: gensim takes a number that it does not know for
-    a row of the matrix.
+    a row of the matrix. It would drop what goes beyond 10,000 words of a sentence, so a longer
+    playlist is given in pieces, which costs no more than the few pairs across each cut.
     """
 
     def __init__(self, corpus: Corpus, passes: int, progress: Progress | None) -> None:
         catalogue = corpus.catalogue
-        self._ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
+        self.ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
         self._playlists = corpus.playlists
         self._total = passes * len(corpus.playlists.songs)
         self._read = 0
         self._progress = progress
 
     def __iter__(self) -> Iterator[list[str]]:
-        unreported = 0
-        for playlist in self._playlists:
-            yield self._ids[playlist].tolist()
-            unreported += len(playlist)
-            if unreported >= _REPORT_EVERY:
-                self._report(unreported)
-                unreported = 0
-        self._report(unreported)
+        offsets = self._playlists.offsets
+        first = 0
+        while first < len(self._playlists):
+            block = offsets[first] + _BLOCK
+            last = max(first + 1, int(np.searchsorted(offsets, block, "right")) - 1)
+            yield from self._block(offsets[first : last + 1])
+            self._report(int(offsets[last] - offsets[first]))
+            first = last
+
+    def _block(self, offsets: NDArray[np.int64]) -> Iterator[list[str]]:
+        """Some playlists; turning several into words at once takes far less time."""
+        words = self.ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
+        for begin, end in pairwise((offsets - offsets[0]).tolist()):
+            for piece in range(begin, end, MAX_WORDS_IN_BATCH):
+                yield words[piece : min(piece + MAX_WORDS_IN_BATCH, end)]
 
     def _report(self, plays: int) -> None:
         self._read += plays

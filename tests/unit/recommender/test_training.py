@@ -1,6 +1,7 @@
 """Training: from playlists to a model, through gensim itself."""
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -20,6 +21,14 @@ def numbered_corpus() -> Corpus:
     songs = [Song(song_id, f"Title {song_id}", "") for song_id in ("0", "20", "10", "30")]
     playlists = Playlists.from_lists([[3, 2], [3, 2, 1], [3, 2, 1], [3, 0]])
     return Corpus("numbered", Catalogue.from_songs(songs), playlists)
+
+
+def long_corpus(lengths: list[int]) -> Corpus:
+    """Playlists of these lengths, of 50 songs at random."""
+    random = np.random.default_rng(0)
+    songs = [Song(str(k), "", "") for k in range(50)]
+    playlists = [random.integers(0, 50, length).tolist() for length in lengths]
+    return Corpus("long", Catalogue.from_songs(songs), Playlists.from_lists(playlists))
 
 
 def ids_of(model: SongModel) -> list[str]:
@@ -139,6 +148,27 @@ def test_vectors_are_those_that_gensim_learns_with_the_same_settings(
     np.testing.assert_array_equal(model.output_vectors, word2vec.syn1neg)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "pieces"),
+    [
+        ([50] * 601, [50] * 601),
+        ([0, 9_999, 1, 2, 0, 10_000, 30, 0], [9_999, 1, 2, 10_000, 30]),
+        ([7, 25_000, 10_001, 8], [7, 10_000, 10_000, 5_000, 10_000, 1, 8]),
+    ],
+    ids=["many", "none cut", "longer than gensim takes"],
+)
+def test_every_play_is_learnt_from_and_a_playlist_is_cut_only_after_10_000(
+    lengths: list[int], pieces: list[int]
+) -> None:
+    corpus = long_corpus(lengths)
+    words = iter([corpus.catalogue.ids[song] for song in corpus.playlists.songs])
+    sentences = [list(islice(words, piece)) for piece in pieces]
+    word2vec = Word2Vec(sentences, vector_size=8, min_count=1, epochs=2, workers=1)
+    model = train(corpus, QUICK)
+    assert ids_of(model) == word2vec.wv.index_to_key
+    np.testing.assert_array_equal(model.vectors, word2vec.wv.vectors)
+
+
 class TestTheSeed:
     def test_the_same_one_gives_the_same_model_with_one_worker(self) -> None:
         first, second = (train(numbered_corpus(), QUICK) for _ in range(2))
@@ -153,12 +183,8 @@ class TestTheSeed:
 
 class TestProgress:
     def test_it_grows_to_the_total_which_stays(self) -> None:
-        random = np.random.default_rng(0)
-        songs = [Song(str(k), "", "") for k in range(50)]
-        playlists = Playlists.from_lists(random.integers(0, 50, (601, 50)).tolist())
-        corpus = Corpus("long", Catalogue.from_songs(songs), playlists)
         told: list[tuple[int, int]] = []
-        train(corpus, QUICK, lambda read, total: told.append((read, total)))
+        train(long_corpus([50] * 601), QUICK, lambda read, total: told.append((read, total)))
         reads = [read for read, _ in told]
         assert {total for _, total in told} == {3 * 30_050}
         assert reads == sorted(reads)
