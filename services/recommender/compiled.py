@@ -4,13 +4,18 @@ The machine code is kept beside the source, so that this takes seconds once and 
 then on. Arrays are declared read-only, as those that are mapped from a model are; others fit too.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 from numba import njit, types
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 INT = types.int64
 FLOAT = types.float64
 
 
-def _array(dtype: object, dimensions: int, *, readonly: bool = True) -> object:
+def _array(dtype: types.Type, dimensions: int, *, readonly: bool = True) -> types.Type:
     return types.Array(dtype, dimensions, "C", readonly=readonly)
 
 
@@ -29,6 +34,6 @@ compiled = njit(cache=True, nogil=True)
 """For loops that other loops call; they are compiled with these."""
 
 
-def compiled_for(*arguments: object):  # type: ignore[no-untyped-def]  # numba's decorator
+def compiled_for(*arguments: types.Type) -> Callable[[Loop], Loop]:
     """For loops that Python calls, with arguments of the types given."""
-    return njit(tuple(arguments), cache=True, nogil=True)
+    return cast("Callable[[Loop], Loop]", njit(arguments, cache=True, nogil=True))

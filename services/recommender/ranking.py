@@ -249,7 +249,8 @@ class Ranker:
         products = self._model.output_vectors[positions] @ self._model.vectors[seeds.positions].T
         likely = shares / (1.0 + np.exp(-products.astype(np.float64)))
         total: Floats = likely.sum(axis=1, keepdims=True)
-        return likely / total
+        likely /= total
+        return likely
 
     def _filled(self, shortlist: Shortlist, taste: NDArray[np.float32]) -> Shortlist:
         """Add the songs whose output vectors suit the seeds best, where there is room."""
