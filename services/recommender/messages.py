@@ -93,7 +93,11 @@ def describe(served: ServedModel) -> model_pb2.Model:
         index_uri="exact://",
         index_recall=1.0,
         blend=model_pb2.Blend(
-            recency=blend.recency, sharpness=blend.sharpness, vector_share=blend.vector_share
+            recency=blend.recency,
+            proximity=blend.proximity,
+            backward=blend.backward,
+            sharpness=blend.sharpness,
+            vector_share=blend.vector_share,
         ),
         evaluation=_evaluation(model),
     )

@@ -176,24 +176,34 @@ class Blend(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RECENCY_FIELD_NUMBER: _builtins.int
+    PROXIMITY_FIELD_NUMBER: _builtins.int
+    BACKWARD_FIELD_NUMBER: _builtins.int
     SHARPNESS_FIELD_NUMBER: _builtins.int
     VECTOR_SHARE_FIELD_NUMBER: _builtins.int
     recency: _builtins.float
     """What a seed counts, compared with the one played after it, 0 to 1."""
-    sharpness: _builtins.float
-    """Exponent that favours playlists that agree with several seeds."""
+    proximity: _builtins.float
+    """What a seed says of a song in a playlist, compared with the song next to it on the seed's side,
+    0 to 1.
+    """
+    backward: _builtins.float
+    """What a seed says of songs that were played before it, compared with those after it, 0 to 1."""
+    sharpness: _builtins.int
+    """Exponent that favours songs with several seeds close by in playlists."""
     vector_share: _builtins.float
-    """Share of a score that rests on vectors; the rest rests on what followed the seeds in playlists."""
+    """Share of a score that rests on vectors, 0 to 1; the rest rests on playlists."""
     def __init__(
         self,
         *,
         recency: _builtins.float = ...,
-        sharpness: _builtins.float = ...,
+        proximity: _builtins.float = ...,
+        backward: _builtins.float = ...,
+        sharpness: _builtins.int = ...,
         vector_share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["recency", b"recency", "sharpness", b"sharpness", "vector_share", b"vector_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "proximity", b"proximity", "recency", b"recency", "sharpness", b"sharpness", "vector_share", b"vector_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
