@@ -44,7 +44,7 @@ OCCURRENCES = 300
 REACH = 6
 """How many songs before and after a seed are evidence."""
 
-NEIGHBOURS = 150
+NEIGHBOURS = 120
 """Groups of occurrences that a query keeps, those that say most: a bound on time."""
 
 # An occurrence of a seed is sorted as one number: query (8 bits), place, number of the seed in the
