@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 from hypothesis import strategies as st
 
+from services.recommender.blend import Blend
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.continuations import Continuations
 from services.recommender.model import (
-    Blend,
     CorpusStatistics,
     Hyperparameters,
     SongModel,

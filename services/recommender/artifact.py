@@ -18,11 +18,11 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
+from services.recommender.blend import Blend
 from services.recommender.catalogue import Catalogue, hash_ids, number_artists
 from services.recommender.columns import StringColumn
 from services.recommender.continuations import Continuations
 from services.recommender.model import (
-    Blend,
     CorpusStatistics,
     Evaluation,
     Hyperparameters,
@@ -137,7 +137,8 @@ def _arrays(model: SongModel) -> dict[str, NDArray[Any]]:
         "output_vectors": model.output_vectors,
         "play_counts": model.play_counts,
         "plays": model.continuations.songs,
-        "plays_left": model.continuations.left,
+        "play_owners": model.continuations.owners,
+        "play_bounds": model.continuations.bounds,
         "places": model.continuations.places,
         "place_offsets": model.continuations.offsets,
     }
@@ -211,7 +212,8 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
             play_counts=arrays.pop("play_counts"),
             continuations=Continuations(
                 songs=arrays.pop("plays"),
-                left=arrays.pop("plays_left"),
+                owners=arrays.pop("play_owners"),
+                bounds=arrays.pop("play_bounds"),
                 places=arrays.pop("places"),
                 offsets=arrays.pop("place_offsets"),
             ),
@@ -249,7 +251,8 @@ def _upgraded(
             "artist_numbers": number_artists(artists[row] for row in range(len(artists))),
             "unit_vectors": unit(vectors),
             "plays": np.empty(0, np.int32),
-            "plays_left": np.empty(0, np.uint8),
+            "play_owners": np.empty(0, np.int32),
+            "play_bounds": np.zeros(1, np.int64),
             "places": np.empty(0, np.int32),
             "place_offsets": np.zeros(len(ids) + 1, np.int64),
         }

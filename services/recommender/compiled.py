@@ -22,7 +22,6 @@ def _array(dtype: types.Type, dimensions: int, *, readonly: bool = True) -> type
 INTS = _array(types.int64, 1)
 INT_ROWS = _array(types.int64, 2)
 INTS_32 = _array(types.int32, 1)
-BYTES = _array(types.uint8, 1)
 FLOATS = _array(types.float64, 1)
 FLOAT_ROWS = _array(types.float64, 2)
 VECTORS = _array(types.float32, 2)

@@ -10,9 +10,6 @@ from services.recommender.playlists import Playlists
 
 Ints = NDArray[np.int64]
 
-FARTHEST = np.iinfo(np.uint8).max
-"""The most songs that are counted behind a place."""
-
 
 @dataclass(frozen=True, slots=True)
 class Continuations:
@@ -20,51 +17,55 @@ class Continuations:
 
     Attributes:
         songs: int32 (p,), positions of songs, playlist after playlist.
-        left: uint8 (p,), how many songs the playlist holds after each, 255 for more.
+        owners: int32 (p,), the number of the playlist that each place belongs to.
+        bounds: int64 (m + 1,), where each of m playlists begins and ends.
         places: int32 (p,), places (rows of `songs`) by the song that is played there, ascending.
         offsets: int64 (n + 1,), where each song's part of `places` begins and ends.
     """
 
     songs: NDArray[np.int32]
-    left: NDArray[np.uint8]
+    owners: NDArray[np.int32]
+    bounds: Ints
     places: NDArray[np.int32]
     offsets: Ints
 
     @classmethod
     def from_playlists(cls, playlists: Playlists, songs: int) -> "Continuations":
-        """Index playlists whose numbers are positions below `songs`."""
-        ends = np.repeat(playlists.offsets[1:], np.diff(playlists.offsets))
-        left = ends - 1 - np.arange(len(playlists.songs))
+        """Index playlists whose numbers are positions below `songs`; empty ones are dropped."""
+        bounds = np.unique(playlists.offsets)
         counts = np.bincount(playlists.songs, minlength=songs)
         return cls(
             songs=playlists.songs,
-            left=np.minimum(left, FARTHEST).astype(np.uint8),
+            owners=_rows(bounds),
+            bounds=bounds,
             places=np.argsort(playlists.songs, kind="stable").astype(np.int32),
             offsets=np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
         )
 
     def check(self) -> None:
         """Raise ValueError unless the arrays are of one corpus."""
-        for name, array, dtype in (
-            ("plays", self.songs, np.int32),
-            ("plays_left", self.left, np.uint8),
-            ("places", self.places, np.int32),
-            ("place_offsets", self.offsets, np.int64),
+        for name, array in (
+            ("plays", self.songs),
+            ("play_owners", self.owners),
+            ("places", self.places),
         ):
-            if array.dtype != dtype or array.ndim != 1:
-                raise ValueError(f"{name} is not one row of {np.dtype(dtype)}")
-        plays, songs = len(self.songs), len(self.offsets) - 1
+            if array.dtype != np.int32 or array.ndim != 1 or len(array) != self.songs.size:
+                raise ValueError(f"{name} is not one row of int32 for {self.songs.size} plays")
+        plays = len(self.songs)
+        check_offsets(self.bounds, plays, "play_bounds")
         check_offsets(self.offsets, plays, "place_offsets")
-        if len(self.left) != plays or len(self.places) != plays:
-            raise ValueError(f"plays_left and places are not one for each of {plays} plays")
-        if not plays:
-            return
+        songs = len(self.offsets) - 1
+        if np.any(self.bounds[1:] == self.bounds[:-1]):
+            raise ValueError("play_bounds hold a playlist without songs")
         for name, array, limit in (("plays", self.songs, songs), ("places", self.places, plays)):
-            if array.min() < 0 or array.max() >= limit:
+            if plays and (array.min() < 0 or array.max() >= limit):
                 raise ValueError(f"{name} holds numbers outside 0 to {limit - 1}")
-        by_song = np.repeat(np.arange(songs, dtype=np.int32), np.diff(self.offsets))
-        if not np.array_equal(self.songs[self.places], by_song):
+        if not np.array_equal(self.songs[self.places], _rows(self.offsets)):
             raise ValueError("places are not those of the songs")
-        counts_down = np.minimum(self.left[1:] + np.uint16(1), FARTHEST) == self.left[:-1]
-        if self.left[-1] != 0 or not np.all(counts_down | (self.left[:-1] == 0)):
-            raise ValueError("plays_left does not count down to the end of each playlist")
+        if not np.array_equal(self.owners, _rows(self.bounds)):
+            raise ValueError("play_owners are not those of the play_bounds")
+
+
+def _rows(offsets: Ints) -> NDArray[np.int32]:
+    """The row that each value of a ragged column belongs to."""
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))

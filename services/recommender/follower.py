@@ -1,11 +1,11 @@
-"""What came next in playlists, after songs like the seeds.
+"""What comes next in playlists, near places like the end of the listener's history.
 
-A place in a playlist is like the end of a listener's history when the same songs lead up to it,
-and the songs that follow there are evidence for what comes next. A place agrees with the seeds the
-better, the more of them lead up to it, the rarer they are, and the closer they stand. This is
-session kNN (Ludewig and Jannach, 2018) with places for neighbours instead of whole sessions, so
-that order counts; weighted by a power of the agreement, as in kernel regression (Nadaraya, 1964),
-it is a Markov chain of any order that backs off by itself.
+A place in a playlist agrees with the seeds the better, the more of them are played near it, the
+closer they stand, the later they came in the history, and the rarer they are; those before it say
+more than those after it. The song that is played there gets evidence by a power of that agreement.
+This is session kNN (Ludewig and Jannach, 2018) with places for neighbours instead of whole
+sessions, so that order counts; and as kernel regression (Nadaraya, 1964) it is a Markov chain of
+any order that backs off by itself.
 
 The loops are compiled: they visit a few thousand plays a query, which is too many for Python and
 too few for array operations to pay.
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.recommender.blend import Blend
 from services.recommender.compiled import (
-    BYTES,
     FLOAT,
     FLOATS,
     INT,
@@ -28,7 +28,7 @@ from services.recommender.compiled import (
     compiled,
     compiled_for,
 )
-from services.recommender.continuations import FARTHEST, Continuations
+from services.recommender.continuations import Continuations
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -36,11 +36,11 @@ Floats = NDArray[np.float64]
 HISTORY = 30
 """Seeds that count, the latest; what was played before them says nothing more."""
 
-OCCURRENCES = 500
+OCCURRENCES = 300
 """Most occurrences of one seed that are looked at, the last of the corpus: a bound on time."""
 
 REACH = 10
-"""How many songs after a seed are evidence."""
+"""How many songs before and after a seed are evidence."""
 
 # An occurrence of a seed is sorted as one number: query, place, number of the seed in the query.
 _SEED_BITS = 5
@@ -67,27 +67,27 @@ class Seeds:
 
 
 class Follower:
-    """Finds what came next. It has working memory of its own, so each thread needs its own.
+    """Finds what comes next. It has working memory of its own, so each thread needs its own.
 
     Args:
         continuations: Where to look.
-        recency: What a seed counts, compared with the one played after it.
-        sharpness: Exponent of the agreement of a place with the seeds.
+        blend: How seeds and places are weighed.
     """
 
-    def __init__(self, continuations: Continuations, recency: float, sharpness: float) -> None:
-        songs = len(continuations.offsets) - 1
-        playlists = np.count_nonzero(continuations.left == 0)
-        decay = recency ** np.arange(FARTHEST + 1.0)
+    def __init__(self, continuations: Continuations, blend: Blend) -> None:
+        songs, playlists = len(continuations.offsets) - 1, len(continuations.bounds) - 1
         self._places, self._offsets = continuations.places, continuations.offsets
         self._corpus = (
             continuations.songs,
-            continuations.left,
+            continuations.owners,
+            continuations.bounds,
             np.log1p(playlists / np.maximum(1, np.diff(continuations.offsets))),
-            decay,
-            decay[:REACH] ** sharpness,
-            float(sharpness),
+            blend.recency,
+            blend.proximity,
+            blend.backward,
+            blend.sharpness,
         )
+        self._agreement = np.zeros(int(np.diff(continuations.bounds).max(initial=0)))
         self._evidence = np.zeros(songs)
         self._state = np.zeros(songs, np.uint8)
 
@@ -115,6 +115,7 @@ class Follower:
             blocked_offsets,
             size,
             *self._corpus,
+            self._agreement,
             self._evidence,
             self._state,
         )
@@ -140,15 +141,6 @@ class Follower:
         keys: Ints = _occurrences(seeds.positions, seeds.offsets, self._places, self._offsets)
         keys.sort()
         return keys
-
-
-@compiled
-def _said(positions: Ints, weights: Floats, rarity: Floats, decay: Floats) -> Floats:
-    """What each seed of a query says where it is played: more, the later and the rarer it is."""
-    said = np.empty(len(positions))
-    for seed in range(len(positions)):
-        said[seed] = weights[seed] * decay[len(positions) - 1 - seed] * rarity[positions[seed]]
-    return said
 
 
 @compiled_for(INTS, INTS, INTS_32, INTS)
@@ -187,23 +179,84 @@ def _seed(key: int) -> int:
 
 
 @compiled
-def _carry(keys: Ints, row: int, left: NDArray[np.uint8], decay: Floats) -> float:
-    """What is left of the agreement one occurrence earlier; nothing across playlists."""
-    gap = _place(keys[row]) - _place(keys[row - 1])
-    return decay[gap] if gap <= left[_place(keys[row - 1])] else 0.0
+def _said(positions: Ints, weights: Floats, rarity: Floats, recency: float) -> Floats:
+    """What each seed of a query says where it is played: more, the later and the rarer it is."""
+    said = np.empty(len(positions))
+    fading = 1.0
+    for seed in range(len(positions) - 1, -1, -1):
+        said[seed] = weights[seed] * fading * rarity[positions[seed]]
+        fading *= recency
+    return said
 
 
 @compiled
-def _room(keys: Ints, row: int, left: NDArray[np.uint8]) -> int:
-    """How many songs after an occurrence are its evidence: those up to the next occurrence."""
-    place = _place(keys[row])
-    room = min(int(left[place]), REACH)
-    return min(room, _place(keys[row + 1]) - place) if row + 1 < len(keys) else room
+def _group_end(keys: Ints, begin: int, owners: NDArray[np.int32]) -> int:
+    """Where the occurrences end that are near the one before in the same playlist."""
+    end = begin + 1
+    while (
+        end < len(keys)
+        and _place(keys[end]) - _place(keys[end - 1]) <= 2 * REACH
+        and owners[_place(keys[end])] == owners[_place(keys[begin])]
+    ):
+        end += 1
+    return end
 
 
 @compiled
-def _power(agreement: float, sharpness: float) -> float:
-    return float(np.copysign(np.abs(agreement) ** sharpness, agreement))
+def _span(group: Ints, owners: NDArray[np.int32], bounds: Ints) -> tuple[int, int]:
+    """The places within reach of a group, within its playlist."""
+    owner = owners[_place(group[0])]
+    begin = max(bounds[owner], _place(group[0]) - REACH)
+    return begin, min(bounds[owner + 1], _place(group[-1]) + REACH + 1)
+
+
+@compiled
+def _scale(place: int, owners: NDArray[np.int32], bounds: Ints) -> float:
+    """A long playlist says less of each of its songs, as in a cosine."""
+    owner = owners[place]
+    return 1.0 / np.sqrt(bounds[owner + 1] - bounds[owner])
+
+
+@compiled
+def _interest(rarity: float) -> float:
+    """A rare song that is near the seeds is there for a reason rather than by its fame."""
+    return np.sqrt(1.0 + rarity)
+
+
+@compiled
+def _power(agreement: float, sharpness: int) -> float:
+    """A power of the agreement, which keeps its sign."""
+    power = agreement
+    for _ in range(sharpness - 1):
+        power *= abs(agreement)
+    return power
+
+
+@compiled
+def _agree(
+    group: Ints,
+    said: Floats,
+    begin: int,
+    end: int,
+    proximity: float,
+    backward: float,
+    agreement: Floats,
+) -> None:
+    """How well each place from `begin` to `end` agrees with the seeds of a group."""
+    heard, row = 0.0, 0
+    for place in range(begin, end):
+        agreement[place - begin] = heard
+        heard *= proximity
+        while row < len(group) and _place(group[row]) == place:
+            heard += said[_seed(group[row])]
+            row += 1
+    heard, row = 0.0, len(group) - 1
+    for place in range(end - 1, begin - 1, -1):
+        agreement[place - begin] += backward * heard
+        heard *= proximity
+        while row >= 0 and _place(group[row]) == place:
+            heard += said[_seed(group[row])]
+            row -= 1
 
 
 @compiled
@@ -211,31 +264,33 @@ def _gather(
     keys: Ints,
     said: Floats,
     songs: NDArray[np.int32],
-    left: NDArray[np.uint8],
-    decay: Floats,
-    fading: Floats,
-    sharpness: float,
+    owners: NDArray[np.int32],
+    bounds: Ints,
+    proximity: float,
+    backward: float,
+    sharpness: int,
+    agreement: Floats,
     evidence: Floats,
     state: NDArray[np.uint8],
     touched: Ints,
 ) -> int:
     """Add up one query's evidence; gives how many songs were touched."""
-    count, agreement = 0, 0.0
-    for row in range(len(keys)):
-        if row:
-            agreement *= _carry(keys, row, left, decay)
-        agreement += said[_seed(keys[row])]
-        value = _power(agreement, sharpness)
-        place = _place(keys[row])
-        for step in range(_room(keys, row, left)):
-            song = songs[place + 1 + step]
-            if state[song] == _BLOCKED:
+    count, row = 0, 0
+    while row < len(keys):
+        group = keys[row : _group_end(keys, row, owners)]
+        row += len(group)
+        begin, end = _span(group, owners, bounds)
+        _agree(group, said, begin, end, proximity, backward, agreement)
+        scale = _scale(begin, owners, bounds)
+        for place in range(begin, end):
+            song = songs[place]
+            if state[song] == _BLOCKED or agreement[place - begin] == 0.0:
                 continue
             if state[song] == _NEW:
                 state[song] = _TOUCHED
                 touched[count] = song
                 count += 1
-            evidence[song] += value * fading[step]
+            evidence[song] += scale * _power(agreement[place - begin], sharpness)
     return count
 
 
@@ -255,10 +310,12 @@ def _keep_best(touched: Ints, evidence: Floats, positions: Ints, values: Floats)
         values[row] = evidence[positions[row]]
 
 
-_CORPUS = (INTS_32, BYTES, FLOATS, FLOATS, FLOATS, FLOAT)
+_CORPUS = (INTS_32, INTS_32, INTS, FLOATS, FLOAT, FLOAT, FLOAT, INT)
 
 
-@compiled_for(INTS, INTS, FLOATS, INTS, INTS, INTS, INT, *_CORPUS, WORK_FLOATS, WORK_BYTES)
+@compiled_for(
+    INTS, INTS, FLOATS, INTS, INTS, INTS, INT, *_CORPUS, WORK_FLOATS, WORK_FLOATS, WORK_BYTES
+)
 def _shortlists(
     keys: Ints,
     seeds: Ints,
@@ -268,18 +325,21 @@ def _shortlists(
     blocked_offsets: Ints,
     size: int,
     songs: NDArray[np.int32],
-    left: NDArray[np.uint8],
+    owners: NDArray[np.int32],
+    bounds: Ints,
     rarity: Floats,
-    decay: Floats,
-    fading: Floats,
-    sharpness: float,
+    recency: float,
+    proximity: float,
+    backward: float,
+    sharpness: int,
+    agreement: Floats,
     evidence: Floats,
     state: NDArray[np.uint8],
 ) -> tuple[Ints, Floats]:
     queries = len(seed_offsets) - 1
     positions = np.full((queries, size), -1)
     values = np.zeros((queries, size))
-    touched = np.empty(min(len(evidence), len(keys) * REACH), np.int64)
+    touched = np.empty(len(evidence), np.int64)
     begin = 0
     for query in range(queries):
         end = begin
@@ -290,16 +350,20 @@ def _shortlists(
         state[barred] = _BLOCKED
         count = _gather(
             keys[begin:end],
-            _said(seeds[mine], weights[mine], rarity, decay),
+            _said(seeds[mine], weights[mine], rarity, recency),
             songs,
-            left,
-            decay,
-            fading,
+            owners,
+            bounds,
+            proximity,
+            backward,
             sharpness,
+            agreement,
             evidence,
             state,
             touched,
         )
+        for song in touched[:count]:
+            evidence[song] *= _interest(rarity[song])
         _keep_best(touched[:count], evidence, positions[query], values[query])
         state[barred] = _NEW
         state[touched[:count]] = _NEW
@@ -315,27 +379,33 @@ def _contributions(
     weights: Floats,
     wanted: Ints,
     songs: NDArray[np.int32],
-    left: NDArray[np.uint8],
+    owners: NDArray[np.int32],
+    bounds: Ints,
     rarity: Floats,
-    decay: Floats,
-    fading: Floats,
-    sharpness: float,
+    recency: float,
+    proximity: float,
+    backward: float,
+    sharpness: int,
 ) -> Floats:
-    said = _said(seeds, weights, rarity, decay)
+    said = _said(seeds, weights, rarity, recency)
     result = np.zeros((len(wanted), len(seeds)))
-    parts = np.zeros(len(seeds))
-    for row in range(len(keys)):
-        if row:
-            parts *= _carry(keys, row, left, decay)
-        seed, place = _seed(keys[row]), _place(keys[row])
-        parts[seed] += said[seed]
-        agreement = parts.sum()
-        if agreement == 0.0:
-            continue
-        value = _power(agreement, sharpness)
-        for step in range(_room(keys, row, left)):
-            song = songs[place + 1 + step]
+    alone = np.zeros(len(seeds))
+    row = 0
+    while row < len(keys):
+        group = keys[row : _group_end(keys, row, owners)]
+        row += len(group)
+        begin, end = _span(group, owners, bounds)
+        parts = np.zeros((len(seeds), end - begin))
+        for seed in range(len(seeds)):
+            alone[seed] = said[seed]
+            _agree(group, alone, begin, end, proximity, backward, parts[seed])
+            alone[seed] = 0.0
+        scale = _scale(begin, owners, bounds)
+        for place in range(begin, end):
+            song = songs[place]
             found = np.searchsorted(wanted, song)
-            if found < len(wanted) and wanted[found] == song:
-                result[found] += parts / agreement * value * fading[step]
+            agreement = parts[:, place - begin].sum()
+            if found < len(wanted) and wanted[found] == song and agreement != 0.0:
+                value = scale * _interest(rarity[song]) * _power(agreement, sharpness)
+                result[found] += parts[:, place - begin] / agreement * value
     return result

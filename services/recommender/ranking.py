@@ -153,7 +153,7 @@ class Ranker:
         self._likeness, self._outputs = likeness, outputs
         self._exact_likeness = ExactIndex(model.unit_vectors)
         self._exact_outputs = ExactIndex(model.output_vectors)
-        self._follower = Follower(model.continuations, model.blend.recency, model.blend.sharpness)
+        self._follower = Follower(model.continuations, model.blend)
 
     def similar(self, position: int, limit: int, *, exact: bool = False) -> Ranking:
         """Rank songs by the cosine of their vector and one song's, which is left out.

@@ -11,11 +11,10 @@ from gensim.models import Word2Vec
 from gensim.models.word2vec import MAX_WORDS_IN_BATCH
 from numpy.typing import NDArray
 
+from services.recommender.blend import DEFAULT_BLEND, Blend
 from services.recommender.catalogue import Catalogue
 from services.recommender.continuations import Continuations
 from services.recommender.model import (
-    DEFAULT_BLEND,
-    Blend,
     CorpusStatistics,
     Hyperparameters,
     SongModel,

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from services.recommender.blend import Blend
 from services.recommender.continuations import Continuations
 from services.recommender.follower import HISTORY, OCCURRENCES, REACH, Follower, Seeds
 from services.recommender.playlists import Playlists
 
 SONGS = 6
-RECENCY, SHARPNESS = 0.8, 2.0
+BLEND = Blend(recency=0.8, proximity=0.7, backward=0.5, sharpness=2)
 NONE = np.empty(0, np.int64)
 
 songs = st.integers(0, SONGS - 1)
@@ -29,9 +30,8 @@ def seeds_of(*queries: list[tuple[int, float]]) -> Seeds:
     )
 
 
-def follower_of(corpus: list[list[int]], sharpness: float = SHARPNESS) -> Follower:
-    playlists = Playlists.from_lists(corpus)
-    return Follower(Continuations.from_playlists(playlists, SONGS), RECENCY, sharpness)
+def follower_of(corpus: list[list[int]]) -> Follower:
+    return Follower(Continuations.from_playlists(Playlists.from_lists(corpus), SONGS), BLEND)
 
 
 def shortlist(
@@ -45,30 +45,31 @@ def shortlist(
 
 
 def by_definition(corpus: list[list[int]], query: list[tuple[int, float]]) -> dict[int, float]:
-    """Every place, every seed that leads up to it, and the songs behind, one by one."""
+    """Every place, and every seed that is played near it, one by one."""
     plays = [song for playlist in corpus for song in playlist]
+    rarity = [np.log1p(len(corpus) / max(1, plays.count(song))) for song in range(SONGS)]
     said = [0.0] * SONGS
     for age, (song, weight) in enumerate(reversed(query)):
-        rarity = np.log1p(len(corpus) / max(1, plays.count(song)))
-        said[song] += weight * RECENCY**age * rarity
+        said[song] += weight * BLEND.recency**age * rarity[song]
     asked = {song for song, _ in query}
     evidence: dict[int, float] = {}
     for playlist in corpus:
+        seeds = [at for at, song in enumerate(playlist) if song in asked]
         for place, song in enumerate(playlist):
-            if song not in asked:
+            agreement = 0.0
+            if not any(abs(place - at) <= REACH for at in seeds):
                 continue
-            agreement = sum(
-                said[earlier] * RECENCY ** (place - at)
-                for at, earlier in enumerate(playlist[: place + 1])
-                if earlier in asked
-            )
-            value = np.copysign(abs(agreement) ** SHARPNESS, agreement)
-            for step, following in enumerate(playlist[place + 1 :][:REACH]):
-                evidence[following] = evidence.get(following, 0.0) + value * RECENCY ** (
-                    SHARPNESS * step
-                )
-                if following in asked:
-                    break
+            for at in seeds:
+                if at < place:
+                    agreement += said[playlist[at]] * BLEND.proximity ** (place - at - 1)
+                if at > place:
+                    back = BLEND.backward * BLEND.proximity ** (at - place - 1)
+                    agreement += said[playlist[at]] * back
+            if agreement == 0.0:
+                continue
+            value = np.copysign(abs(agreement) ** BLEND.sharpness, agreement)
+            value *= np.sqrt((1 + rarity[song]) / len(playlist))
+            evidence[song] = evidence.get(song, 0.0) + value
     return evidence
 
 
@@ -152,8 +153,16 @@ class TestAShortlist:
         assert shortlist(follower_of(corpus), [(0, 1.0)]).keys() == {2}
 
     def test_does_not_look_farther_than_its_reach(self) -> None:
-        corpus = [[0, *[1] * (REACH - 1), 2, 3]]
-        assert shortlist(follower_of(corpus), [(0, 1.0)]).keys() == {1, 2}
+        corpus = [[4, 5, *[3] * (REACH - 1), 0, *[1] * (REACH - 1), 2, 4]]
+        assert shortlist(follower_of(corpus), [(0, 1.0)]).keys() == {5, 3, 1, 2}
+
+    def test_prefers_a_song_after_a_seed_to_one_before_it(self) -> None:
+        found = shortlist(follower_of([[1, 0, 2]]), [(0, 1.0)])
+        assert found[2] > found[1] > 0
+
+    def test_prefers_songs_of_short_playlists(self) -> None:
+        found = shortlist(follower_of([[0, 1], [0, 2, 3, 4, 5]]), [(0, 1.0)])
+        assert found[1] > found[2]
 
     def test_takes_a_history_of_full_length(self) -> None:
         query = [(k % SONGS, 1.0) for k in range(HISTORY)]

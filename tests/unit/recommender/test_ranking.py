@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from services.recommender.blend import Blend
 from services.recommender.index import ExactIndex
-from services.recommender.model import Blend, SongModel
+from services.recommender.model import SongModel
 from services.recommender.ranking import SHORTLIST, Query, Ranker, Ranking
 from tests.song_models import song_model, song_models
 
@@ -165,7 +166,7 @@ class TestNextSongs:
         model = song_model(
             [[1, 0], [0, 0], [0, 0]],
             [[0, 0], [0, 0], [np.log(3), 0]],
-            [[0, 1], [0, 1], [0, 1], [0, 2]],
+            [[0, 1], [0, 1], [0, 1], [0, 2], [2, 2]],
             blend=Blend(vector_share=0.4),
         )
         ranking = following(model, query(0))

@@ -101,8 +101,7 @@ class TestTheModel:
         kept.check()
         ids = [tiny_model.catalogue.ids[song] for song in kept.songs]
         assert ids == [tiny_corpus.catalogue.ids[song] for song in tiny_corpus.playlists.songs]
-        ends = np.flatnonzero(kept.left == 0) + 1
-        assert ends.tolist() == tiny_corpus.playlists.offsets[1:].tolist()
+        assert kept.bounds.tolist() == tiny_corpus.playlists.offsets.tolist()
 
     def test_its_version_begins_with_the_time_of_training(self, tiny_model: SongModel) -> None:
         assert tiny_model.trained_at.utcoffset() is not None
