@@ -65,11 +65,10 @@ class Continuations:
         if not np.array_equal(self.songs[self.places], _rows(self.offsets)):
             raise ValueError("places are not those of the songs")
         expected = _surroundings(self.bounds, self.places)
-        for name, array, true in zip(
-            ("place_before", "place_after", "place_lengths"),
-            (self.before, self.after, self.lengths),
-            expected,
-            strict=True,
+        for name, array, true in (
+            ("place_before", self.before, expected[0]),
+            ("place_after", self.after, expected[1]),
+            ("place_lengths", self.lengths, expected[2]),
         ):
             if array.dtype != true.dtype or not np.array_equal(array, true):
                 raise ValueError(f"{name} is not what the playlists say")

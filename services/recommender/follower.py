@@ -219,7 +219,7 @@ def _after(key: int) -> int:
 @compiled
 def _scale(key: int) -> float:
     """A long playlist says less of each of its songs, as in a cosine."""
-    return 1.0 / np.sqrt(key & ((1 << _LENGTH_BITS) - 1))
+    return float(1.0 / np.sqrt(key & ((1 << _LENGTH_BITS) - 1)))
 
 
 @compiled
@@ -282,7 +282,7 @@ def _span(group: Ints) -> tuple[int, int]:
 @compiled
 def _interest(rarity: float) -> float:
     """A rare song that is near the seeds is there for a reason rather than by its fame."""
-    return np.sqrt(1.0 + rarity)
+    return float(np.sqrt(1.0 + rarity))
 
 
 @compiled

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from services.recommender.blend import DEFAULT_BLEND, Blend
 from services.recommender.evaluation.cases import next_song_cases
 from services.recommender.evaluation.metrics import CUTOFF, Quality, quality, ranks
 from services.recommender.evaluation.ragged import take
 from services.recommender.evaluation.split import Part, split
 from services.recommender.evaluation.under_test import ModelUnderTest
-from services.recommender.model import DEFAULT_BLEND, Blend, Hyperparameters, SongModel
+from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus
 from services.recommender.training import train
 

@@ -9,12 +9,13 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from services.recommender import tuning
+from services.recommender.blend import Blend
 from services.recommender.evaluation.cases import next_song_cases
 from services.recommender.evaluation.errors import EvaluationError
 from services.recommender.evaluation.metrics import quality, ranks
 from services.recommender.evaluation.split import Part, split
 from services.recommender.evaluation.under_test import ModelUnderTest
-from services.recommender.model import Blend, Hyperparameters, SongModel
+from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus, Playlists
 from services.recommender.training import PRESETS, train
 from services.recommender.tuning import BLEND_GRID, WORD2VEC_GRID, Grid, Settings, Tuning, tune
