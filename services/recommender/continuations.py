@@ -67,7 +67,7 @@ class Continuations:
         if not np.array_equal(self.songs[self.places], _rows(self.offsets)):
             raise ValueError("places are not those of the songs")
         stored: tuple[NDArray[Any], ...] = (self.before, self.after, self.lengths)
-        expected = _surroundings(self.bounds, self.places)
+        expected: tuple[NDArray[Any], ...] = _surroundings(self.bounds, self.places)
         for name, beside, true in zip(_BESIDE, stored, expected, strict=True):
             if beside.dtype != true.dtype or not np.array_equal(beside, true):
                 raise ValueError(f"{name} is not what the playlists say")
