@@ -135,6 +135,9 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         for begin in range(0, len(wanted), _TOGETHER):
             some = wanted[begin : begin + _TOGETHER]
             await self._in_background(partial(answers.batch, some, response.responses))
+        if (size := response.ByteSize()) > (most := self._settings.max_message_bytes):
+            problem = f"have responses of {size:,} bytes, more than {most:,}; ask for fewer at once"
+            raise invalid_argument([FieldViolation("requests", problem)])
         return response
 
     async def GetEmbeddings(  # noqa: N802

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2
 from segue.recommender.v1 import recommender_service_pb2 as pb
 from segue.recommender.v1 import recommender_service_pb2_grpc
 
@@ -16,6 +17,7 @@ from services.recommender import artifact
 from services.recommender.answers import Answers
 from services.recommender.service import RecommenderService
 from services.recommender.settings import RecommenderSettings
+from serving.errors import RpcError
 from tests.song_models import song_model
 
 if TYPE_CHECKING:  # this class stands in the type stubs only
@@ -180,6 +182,21 @@ async def test_a_batch_that_is_cancelled_while_it_is_computed_goes_no_further(
     await stub.SearchSongs(SEARCH)  # is behind in the queue
     assert len(gate.computed) == 1
     assert sum(gate.computed) < 256
+
+
+async def test_a_batch_whose_responses_exceed_a_message_is_told_to_ask_for_fewer(
+    service: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = service._settings.model_copy(update={"max_message_bytes": 1024})
+    monkeypatch.setattr(service, "_settings", small)
+    with pytest.raises(RpcError) as caught:
+        await service.BatchRecommendSongs(LARGEST, None)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(request) for detail in caught.value.status().details)
+    [violation] = request.field_violations
+    assert violation.field == "requests"
+    assert "more than 1,024; ask for fewer" in violation.description
 
 
 async def test_each_answer_of_a_batch_is_the_one_that_its_request_gets_alone(
