@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.recommender.blend import Blend
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.continuations import Continuations
-from services.recommender.index import ExactIndex
+from services.recommender.index.exact import ExactIndex
 from services.recommender.model import (
     CorpusStatistics,
     Hyperparameters,

@@ -19,6 +19,7 @@ from services.recommender.catalogue import UnknownSongError
 from services.recommender.live import LiveModel
 from services.recommender.messages import describe, refused
 from services.recommender.search import EmptyQueryError
+from services.recommender.served import IndexChoice
 from services.recommender.settings import RecommenderSettings
 from serving.errors import FieldViolation, invalid_argument, not_found, unavailable
 from serving.service import StartError
@@ -41,7 +42,9 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
 
     def __init__(self, settings: RecommenderSettings) -> None:
         self._settings = settings
-        self._live = LiveModel(settings.models, settings.version)
+        self._live = LiveModel(
+            settings.models, settings.version, IndexChoice(settings.index, settings.index_recall)
+        )
         self._latest: Answers | None = None
         self._watching: asyncio.Task[None] | None = None
         # A model takes seconds to load, a search or a batch milliseconds; the event loop cannot

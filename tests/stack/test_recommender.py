@@ -12,7 +12,8 @@ from segue.recommender.v1 import model_pb2, recommender_service_pb2_grpc
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
 from services.recommender import artifact
-from services.recommender.model import Blend, Evaluation, Metrics
+from services.recommender.blend import Blend
+from services.recommender.model import Evaluation, Metrics
 from tests.song_models import song_model
 from tests.stack.conftest import Running, StartServer
 

@@ -8,10 +8,11 @@ import pytest
 from segue.recommender.v1 import model_pb2
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
+from services.recommender.blend import Blend
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.live import Refusal
 from services.recommender.messages import SongMessages, add_reasons, describe, refused
-from services.recommender.model import Blend, Evaluation, Metrics, SongModel
+from services.recommender.model import Evaluation, Metrics, SongModel
 from services.recommender.ranking import Ranking
 from tests.song_models import served, song_model
 
