@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
+from benchmarks.index import million
 from cli.health import ask_health
 from cli.stack import Ports, server
 from services.recommender import artifact
@@ -200,7 +201,9 @@ def measure(
         start, memory = start_seconds(models, logs), process_mb(load, models, logs)
         console.print("measuring throughput")
         rates = throughput(load, models, rounds)
+    console.print("building an index of a million songs")
     nearest = million()
+    plain = [nearest.kinds["after five songs"], nearest.kinds["after one song"]]
     batched = rates["batch"]["rps"] * BATCH / rates["segue"]["rps"]
     console.print(_table(rates))
     console.print(
@@ -212,8 +215,8 @@ def measure(
                 "segue_p99_ms": round(rates["segue"]["p99_ms"], 2),
                 "echo_p99_ms": round(rates["echo"]["p99_ms"], 2),
                 "batch64_speedup": round(batched, 2),
-                "million_recall": round(nearest.recall, 4),
-                "million_ms": round(nearest.milliseconds, 3),
+                "million_recall": round(min(timing.recall for timing in plain), 4),
+                "million_ms": round(max(timing.median_ms for timing in plain), 3),
                 "start_seconds": round(start, 2),
                 "process_mb": round(memory, 1),
             }

@@ -30,7 +30,7 @@ INPUTS, OUTPUTS = np.random.default_rng(0).normal(size=(2, 150, 4)).tolist()
 MODEL = song_model(
     INPUTS,
     OUTPUTS,
-    [[0, *range(first, first + 10)] for first in range(1, 140, 10)],
+    [[0, *range(first, first + 5)] for first in range(1, 145, 5)],
     artists=[f"Artist {k % 7}" for k in range(150)],
     tags=[("rock",) if k % 2 else () for k in range(150)],
     version="a",
