@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from services.recommender.blend import DEFAULT_BLEND, Blend
 from services.recommender.evaluation.cases import next_song_cases
 from services.recommender.evaluation.metrics import CUTOFF, Quality, quality, ranks
 from services.recommender.evaluation.ragged import take
 from services.recommender.evaluation.split import Part, split
 from services.recommender.evaluation.under_test import ModelUnderTest
-from services.recommender.model import DEFAULT_BLEND, Blend, Hyperparameters, SongModel
+from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus
 from services.recommender.training import train
 
@@ -42,9 +43,9 @@ WORD2VEC_GRID: Grid = {
 BLEND_GRID: Grid = {
     "sharpness": (1, 2, 3, 4, 5),
     "recency": (0.8, 0.9, 0.95, 0.98),
-    "vector_share": (0.0, 0.1, 0.2, 0.35, 0.5),
+    "vector_share": (0.0, 0.1, 0.25, 0.4, 0.6),
     "proximity": (0.8, 0.9, 0.93, 0.96),
-    "backward": (0.0, 0.4, 0.7, 1.0),
+    "backward": (0.0, 0.3, 0.6, 0.8, 1.0),
 }
 
 

@@ -9,12 +9,13 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from services.recommender import tuning
+from services.recommender.blend import Blend
 from services.recommender.evaluation.cases import next_song_cases
 from services.recommender.evaluation.errors import EvaluationError
 from services.recommender.evaluation.metrics import quality, ranks
 from services.recommender.evaluation.split import Part, split
 from services.recommender.evaluation.under_test import ModelUnderTest
-from services.recommender.model import Blend, Hyperparameters, SongModel
+from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus, Playlists
 from services.recommender.training import PRESETS, train
 from services.recommender.tuning import BLEND_GRID, WORD2VEC_GRID, Grid, Settings, Tuning, tune
@@ -219,13 +220,16 @@ class TestTheSearch:
         assert changes == [0] + [1] * 5 + [2] * 8
 
 
-class TestTheGrids:
-    @pytest.mark.parametrize("name", [*WORD2VEC_GRID, *BLEND_GRID])
-    def test_hold_the_default_and_others(self, name: str) -> None:
-        values = (WORD2VEC_GRID | BLEND_GRID)[name]  # type: ignore[operator]
-        default = getattr(PRESETS["radio"] if name in WORD2VEC_GRID else Blend(), name)
-        assert default in values
-        assert len(set(values)) == len(values) > 1
+@pytest.mark.parametrize(
+    ("default", "grid"), [(PRESETS["radio"], WORD2VEC_GRID), (Blend(), BLEND_GRID)]
+)
+def test_the_grids_hold_different_values_that_can_be_set(
+    default: Hyperparameters | Blend, grid: Grid
+) -> None:
+    for name, values in grid.items():
+        set_to = {getattr(replace(default, **{name: value}), name) for value in values}
+        assert set_to == set(values)
+        assert len(set_to) == len(values) > 1
 
 
 def test_changes_are_told_by_name() -> None:
