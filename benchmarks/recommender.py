@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ import grpc
 import numpy as np
 import psutil
 import typer
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 from segue.recommender.v1 import recommender_service_pb2 as pb
@@ -53,7 +54,7 @@ def corpus() -> Corpus:
     random = np.random.default_rng(0)
     fame = random.zipf(1.3, SONGS).clip(max=1000).astype(float) ** 0.5
     station_of = random.integers(0, STATIONS, SONGS)
-    lists = []
+    lists: list[list[int]] = []
     for station in range(STATIONS):
         pool = np.flatnonzero((station_of == station) | (random.random(SONGS) < 0.003))
         odds = fame[pool] / fame[pool].sum()
@@ -89,10 +90,10 @@ class Load:
             pb.BatchRecommendSongsRequest(requests=singles[begin : begin + BATCH])
             for begin in range(0, len(singles) - BATCH, BATCH)
         ]
-        self._files = {"single": folder / "single.json", "batch": folder / "batch.json"}
-        for file, requests in zip(self._files.values(), (singles, batches), strict=True):
-            texts = [base64.b64encode(r.SerializeToString()).decode() for r in requests]
-            file.write_text(json.dumps(texts))
+        self._files = {
+            "single": _written(folder / "single.json", singles),
+            "batch": _written(folder / "batch.json", batches),
+        }
         self._seconds = seconds
 
     def run(self, port: int, method: str, requests: str, concurrency: int) -> dict[str, float]:
@@ -111,6 +112,12 @@ class Load:
         if answer["failures"]:
             raise RuntimeError(f"{answer['failures']} calls of {method} failed")
         return answer
+
+
+def _written(file: Path, requests: Sequence[Message]) -> Path:
+    texts = [base64.b64encode(request.SerializeToString()).decode() for request in requests]
+    file.write_text(json.dumps(texts))
+    return file
 
 
 @contextmanager
@@ -173,7 +180,7 @@ def process_mb(load: Load, models: Path, logs: Path) -> float:
             time.sleep(0.05)
         load.run(port, "RecommendSongs", "single", 3 * CONCURRENCY)
         workers = psutil.Process(member.process.pid).children()
-        return max(worker.memory_full_info().uss for worker in workers) / 2**20
+        return float(max(worker.memory_full_info().uss for worker in workers)) / 2**20
 
 
 def measure(

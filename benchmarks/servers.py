@@ -14,6 +14,7 @@ import grpc
 import uvloop
 from segue.recommender.v1 import recommender_service_pb2 as pb
 from segue.recommender.v1 import recommender_service_pb2_grpc as pb_grpc
+from segue.recommender.v1.song_pb2 import Song
 
 
 def serve_segue(port: int, models: Path) -> None:
@@ -36,6 +37,7 @@ def serve_gensim(port: int, models: Path) -> None:
     from gensim.models import KeyedVectors
 
     from services.recommender import artifact
+    from services.recommender.service import RecommenderService
 
     model = artifact.load(models)
     vectors = KeyedVectors(model.vectors.shape[1])
@@ -43,17 +45,20 @@ def serve_gensim(port: int, models: Path) -> None:
     vectors.add_vectors(ids, np.array(model.vectors))
     vectors.fill_norms()
 
-    class Servicer(pb_grpc.RecommenderServiceServicer):
+    class OnlySimilar(RecommenderService):
+        def __init__(self) -> None:
+            pass
+
         async def RecommendSongs(self, request: Any, context: Any) -> Any:  # noqa: N802
             seeds = [seed.song_id for seed in request.seeds]
             nearest = vectors.most_similar(positive=seeds, topn=request.limit)
             return pb.RecommendSongsResponse(
-                songs=[pb.ScoredSong(song={"id": key}, score=score) for key, score in nearest]
+                songs=[pb.ScoredSong(song=Song(id=key), score=score) for key, score in nearest]
             )
 
     async def serve() -> None:
         server = grpc.aio.server()
-        pb_grpc.add_RecommenderServiceServicer_to_server(Servicer(), server)
+        pb_grpc.add_RecommenderServiceServicer_to_server(OnlySimilar(), server)
         server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
         await server.wait_for_termination()

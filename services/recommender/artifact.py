@@ -137,9 +137,11 @@ def _arrays(model: SongModel) -> dict[str, NDArray[Any]]:
         "output_vectors": model.output_vectors,
         "play_counts": model.play_counts,
         "plays": model.continuations.songs,
-        "play_owners": model.continuations.owners,
         "play_bounds": model.continuations.bounds,
         "places": model.continuations.places,
+        "place_before": model.continuations.before,
+        "place_after": model.continuations.after,
+        "place_lengths": model.continuations.lengths,
         "place_offsets": model.continuations.offsets,
     }
 
@@ -212,9 +214,11 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
             play_counts=arrays.pop("play_counts"),
             continuations=Continuations(
                 songs=arrays.pop("plays"),
-                owners=arrays.pop("play_owners"),
                 bounds=arrays.pop("play_bounds"),
                 places=arrays.pop("places"),
+                before=arrays.pop("place_before"),
+                after=arrays.pop("place_after"),
+                lengths=arrays.pop("place_lengths"),
                 offsets=arrays.pop("place_offsets"),
             ),
             catalogue=(catalogue := Catalogue(arrays)),
@@ -251,9 +255,11 @@ def _upgraded(
             "artist_numbers": number_artists(artists[row] for row in range(len(artists))),
             "unit_vectors": unit(vectors),
             "plays": np.empty(0, np.int32),
-            "play_owners": np.empty(0, np.int32),
             "play_bounds": np.zeros(1, np.int64),
             "places": np.empty(0, np.int32),
+            "place_before": np.empty(0, np.uint8),
+            "place_after": np.empty(0, np.uint8),
+            "place_lengths": np.empty(0, np.uint16),
             "place_offsets": np.zeros(len(ids) + 1, np.int64),
         }
         return arrays | SongSearch.from_catalogue(Catalogue(arrays)).arrays()

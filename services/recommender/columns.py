@@ -21,7 +21,10 @@ def check_offsets(offsets: NDArray[np.int64], values: int, name: str = "offsets"
 
 def offsets_of(lengths: Iterable[int]) -> NDArray[np.int64]:
     """Where each piece begins and ends (int64 [n + 1]), given how long each of the n is."""
-    return np.concatenate((np.zeros(1, np.int64), np.cumsum(np.fromiter(lengths, np.int64))))
+    lengths = np.fromiter(lengths, np.int64)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def ragged(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

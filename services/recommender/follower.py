@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from services.recommender.blend import Blend
 from services.recommender.compiled import (
+    BYTES,
     FLOAT,
     FLOATS,
     INT,
     INTS,
     INTS_32,
+    SHORTS,
     WORK_BYTES,
     WORK_FLOATS,
     compiled,
@@ -39,12 +41,21 @@ HISTORY = 30
 OCCURRENCES = 300
 """Most occurrences of one seed that are looked at, the last of the corpus: a bound on time."""
 
-REACH = 10
+REACH = 6
 """How many songs before and after a seed are evidence."""
 
-# An occurrence of a seed is sorted as one number: query, place, number of the seed in the query.
-_SEED_BITS = 5
-_PLACE_BITS = 31
+NEIGHBOURS = 120
+"""Groups of occurrences that a query keeps, those that say most: a bound on time."""
+
+# An occurrence of a seed is sorted as one number: query (8 bits), place, number of the seed in the
+# query, and what is known of the place. So nothing has to be fetched from elsewhere to compare
+# occurrences, which would take longer than all the rest.
+_PLACE_BITS, _SEED_BITS, _BEFORE_BITS, _AFTER_BITS, _LENGTH_BITS = 31, 5, 3, 4, 12
+_AFTER_SHIFT = _LENGTH_BITS
+_BEFORE_SHIFT = _AFTER_SHIFT + _AFTER_BITS
+_SEED_SHIFT = _BEFORE_SHIFT + _BEFORE_BITS
+_PLACE_SHIFT = _SEED_SHIFT + _SEED_BITS
+_QUERY_SHIFT = _PLACE_SHIFT + _PLACE_BITS
 _NEW, _TOUCHED, _BLOCKED = range(3)
 
 
@@ -76,18 +87,23 @@ class Follower:
 
     def __init__(self, continuations: Continuations, blend: Blend) -> None:
         songs, playlists = len(continuations.offsets) - 1, len(continuations.bounds) - 1
-        self._places, self._offsets = continuations.places, continuations.offsets
+        self._places = (
+            continuations.places,
+            continuations.before,
+            continuations.after,
+            continuations.lengths,
+            continuations.offsets,
+        )
         self._corpus = (
             continuations.songs,
-            continuations.owners,
-            continuations.bounds,
             np.log1p(playlists / np.maximum(1, np.diff(continuations.offsets))),
             blend.recency,
             blend.proximity,
             blend.backward,
             blend.sharpness,
         )
-        self._agreement = np.zeros(int(np.diff(continuations.bounds).max(initial=0)))
+        longest = int(np.diff(continuations.bounds).max(initial=0))
+        self._agreement = np.zeros(longest)
         self._evidence = np.zeros(songs)
         self._state = np.zeros(songs, np.uint8)
 
@@ -138,14 +154,20 @@ class Follower:
 
     def _occurrences(self, seeds: Seeds) -> Ints:
         """Where the seeds are played, as numbers that sort by query, then place, then seed."""
-        keys: Ints = _occurrences(seeds.positions, seeds.offsets, self._places, self._offsets)
+        keys: Ints = _occurrences(seeds.positions, seeds.offsets, *self._places)
         keys.sort()
         return keys
 
 
-@compiled_for(INTS, INTS, INTS_32, INTS)
+@compiled_for(INTS, INTS, INTS_32, BYTES, BYTES, SHORTS, INTS)
 def _occurrences(
-    positions: Ints, seed_offsets: Ints, places: NDArray[np.int32], offsets: Ints
+    positions: Ints,
+    seed_offsets: Ints,
+    places: NDArray[np.int32],
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    lengths: NDArray[np.uint16],
+    offsets: Ints,
 ) -> Ints:
     total = 0
     for position in positions:
@@ -155,27 +177,49 @@ def _occurrences(
     for query in range(len(seed_offsets) - 1):
         for row in range(seed_offsets[query], seed_offsets[query + 1]):
             end = offsets[positions[row] + 1]
-            begin = max(offsets[positions[row]], end - OCCURRENCES)
-            for place in places[begin:end]:
-                key = (query << _PLACE_BITS) | np.int64(place)
-                keys[filled] = (key << _SEED_BITS) | (row - seed_offsets[query])
+            seed = row - seed_offsets[query]
+            for at in range(max(offsets[positions[row]], end - OCCURRENCES), end):
+                keys[filled] = (
+                    (query << _QUERY_SHIFT)
+                    | (np.int64(places[at]) << _PLACE_SHIFT)
+                    | (seed << _SEED_SHIFT)
+                    | (min(int(before[at]), (1 << _BEFORE_BITS) - 1) << _BEFORE_SHIFT)
+                    | (min(int(after[at]), (1 << _AFTER_BITS) - 1) << _AFTER_SHIFT)
+                    | min(int(lengths[at]), (1 << _LENGTH_BITS) - 1)
+                )
                 filled += 1
     return keys
 
 
 @compiled
-def _place(key: int) -> int:
-    return (key >> _SEED_BITS) & ((1 << _PLACE_BITS) - 1)
+def _query(key: int) -> int:
+    return key >> _QUERY_SHIFT
 
 
 @compiled
-def _query(key: int) -> int:
-    return key >> (_SEED_BITS + _PLACE_BITS)
+def _place(key: int) -> int:
+    return (key >> _PLACE_SHIFT) & ((1 << _PLACE_BITS) - 1)
 
 
 @compiled
 def _seed(key: int) -> int:
-    return key & ((1 << _SEED_BITS) - 1)
+    return (key >> _SEED_SHIFT) & ((1 << _SEED_BITS) - 1)
+
+
+@compiled
+def _before(key: int) -> int:
+    return (key >> _BEFORE_SHIFT) & ((1 << _BEFORE_BITS) - 1)
+
+
+@compiled
+def _after(key: int) -> int:
+    return (key >> _AFTER_SHIFT) & ((1 << _AFTER_BITS) - 1)
+
+
+@compiled
+def _scale(key: int) -> float:
+    """A long playlist says less of each of its songs, as in a cosine."""
+    return float(1.0 / np.sqrt(key & ((1 << _LENGTH_BITS) - 1)))
 
 
 @compiled
@@ -190,37 +234,55 @@ def _said(positions: Ints, weights: Floats, rarity: Floats, recency: float) -> F
 
 
 @compiled
-def _group_end(keys: Ints, begin: int, owners: NDArray[np.int32]) -> int:
+def _group_end(keys: Ints, begin: int) -> int:
     """Where the occurrences end that are near the one before in the same playlist."""
     end = begin + 1
-    while (
-        end < len(keys)
-        and _place(keys[end]) - _place(keys[end - 1]) <= 2 * REACH
-        and owners[_place(keys[end])] == owners[_place(keys[begin])]
-    ):
+    while end < len(keys):
+        gap = _place(keys[end]) - _place(keys[end - 1])
+        if gap > 2 * REACH or gap > _after(keys[end - 1]):
+            break
         end += 1
     return end
 
 
 @compiled
-def _span(group: Ints, owners: NDArray[np.int32], bounds: Ints) -> tuple[int, int]:
-    """The places within reach of a group, within its playlist."""
-    owner = owners[_place(group[0])]
-    begin = max(bounds[owner], _place(group[0]) - REACH)
-    return begin, min(bounds[owner + 1], _place(group[-1]) + REACH + 1)
+def _groups(keys: Ints, said: Floats, sharpness: int) -> Ints:
+    """Begins and ends of the groups of occurrences that may say most, int64 (g, 2), in order."""
+    groups = np.empty((len(keys), 2), np.int64)
+    worth = np.empty(len(keys))
+    count, begin = 0, 0
+    while begin < len(keys):
+        end = _group_end(keys, begin)
+        total = 0.0
+        for row in range(begin, end):
+            total += said[_seed(keys[row])]
+        groups[count, 0], groups[count, 1] = begin, end
+        worth[count] = abs(_power(total, sharpness)) * _scale(keys[begin])
+        count += 1
+        begin = end
+    if count <= NEIGHBOURS:
+        return groups[:count]
+    least = np.partition(worth[:count], count - NEIGHBOURS)[count - NEIGHBOURS]
+    kept = 0
+    for row in range(count):
+        if worth[row] >= least and kept < NEIGHBOURS:
+            groups[kept] = groups[row]
+            kept += 1
+    return groups[:kept]
 
 
 @compiled
-def _scale(place: int, owners: NDArray[np.int32], bounds: Ints) -> float:
-    """A long playlist says less of each of its songs, as in a cosine."""
-    owner = owners[place]
-    return 1.0 / np.sqrt(bounds[owner + 1] - bounds[owner])
+def _span(group: Ints) -> tuple[int, int]:
+    """The places within reach of a group, within its playlist."""
+    first, last = group[0], group[-1]
+    begin = _place(first) - min(REACH, _before(first))
+    return begin, _place(last) + min(REACH, _after(last)) + 1
 
 
 @compiled
 def _interest(rarity: float) -> float:
     """A rare song that is near the seeds is there for a reason rather than by its fame."""
-    return np.sqrt(1.0 + rarity)
+    return float(np.sqrt(1.0 + rarity))
 
 
 @compiled
@@ -264,8 +326,6 @@ def _gather(
     keys: Ints,
     said: Floats,
     songs: NDArray[np.int32],
-    owners: NDArray[np.int32],
-    bounds: Ints,
     proximity: float,
     backward: float,
     sharpness: int,
@@ -275,13 +335,12 @@ def _gather(
     touched: Ints,
 ) -> int:
     """Add up one query's evidence; gives how many songs were touched."""
-    count, row = 0, 0
-    while row < len(keys):
-        group = keys[row : _group_end(keys, row, owners)]
-        row += len(group)
-        begin, end = _span(group, owners, bounds)
+    count = 0
+    for first, behind in _groups(keys, said, sharpness):
+        group = keys[first:behind]
+        begin, end = _span(group)
         _agree(group, said, begin, end, proximity, backward, agreement)
-        scale = _scale(begin, owners, bounds)
+        scale = _scale(group[0])
         for place in range(begin, end):
             song = songs[place]
             if state[song] == _BLOCKED or agreement[place - begin] == 0.0:
@@ -297,20 +356,24 @@ def _gather(
 @compiled
 def _keep_best(touched: Ints, evidence: Floats, positions: Ints, values: Floats) -> None:
     """Fill `positions`, ascending, and `values` with the songs of most evidence."""
-    size, count = len(positions), len(touched)
-    if count > size:
-        found = evidence[touched]
-        least = np.partition(found, count - size)[count - size]
-        above = touched[found > least]
-        ties = np.sort(touched[found == least])[: size - len(above)]
-        touched = np.concatenate((above, ties))
+    size, count = len(positions), 0
+    least = -np.inf
+    if len(touched) > size:
+        least = np.partition(evidence[touched], len(touched) - size)[len(touched) - size]
+    for song in touched:
+        if evidence[song] > least:
+            positions[count] = song
+            count += 1
+    if len(touched) > size:
+        ties = np.sort(np.array([song for song in touched if evidence[song] == least]))
+        positions[count:] = ties[: size - count]
         count = size
-    positions[:count] = np.sort(touched)
+    positions[:count].sort()
     for row in range(count):
         values[row] = evidence[positions[row]]
 
 
-_CORPUS = (INTS_32, INTS_32, INTS, FLOATS, FLOAT, FLOAT, FLOAT, INT)
+_CORPUS = (INTS_32, FLOATS, FLOAT, FLOAT, FLOAT, INT)
 
 
 @compiled_for(
@@ -325,8 +388,6 @@ def _shortlists(
     blocked_offsets: Ints,
     size: int,
     songs: NDArray[np.int32],
-    owners: NDArray[np.int32],
-    bounds: Ints,
     rarity: Floats,
     recency: float,
     proximity: float,
@@ -352,8 +413,6 @@ def _shortlists(
             keys[begin:end],
             _said(seeds[mine], weights[mine], rarity, recency),
             songs,
-            owners,
-            bounds,
             proximity,
             backward,
             sharpness,
@@ -379,8 +438,6 @@ def _contributions(
     weights: Floats,
     wanted: Ints,
     songs: NDArray[np.int32],
-    owners: NDArray[np.int32],
-    bounds: Ints,
     rarity: Floats,
     recency: float,
     proximity: float,
@@ -390,17 +447,15 @@ def _contributions(
     said = _said(seeds, weights, rarity, recency)
     result = np.zeros((len(wanted), len(seeds)))
     alone = np.zeros(len(seeds))
-    row = 0
-    while row < len(keys):
-        group = keys[row : _group_end(keys, row, owners)]
-        row += len(group)
-        begin, end = _span(group, owners, bounds)
+    for first, behind in _groups(keys, said, sharpness):
+        group = keys[first:behind]
+        begin, end = _span(group)
         parts = np.zeros((len(seeds), end - begin))
         for seed in range(len(seeds)):
             alone[seed] = said[seed]
             _agree(group, alone, begin, end, proximity, backward, parts[seed])
             alone[seed] = 0.0
-        scale = _scale(begin, owners, bounds)
+        scale = _scale(group[0])
         for place in range(begin, end):
             song = songs[place]
             found = np.searchsorted(wanted, song)

@@ -9,6 +9,7 @@ shortlist; both score it (`blending`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from services.recommender.index import ExactIndex, VectorIndex
 from services.recommender.model import SongModel
 from services.recommender.variety import choose
 
+Number = TypeVar("Number", np.int64, np.float64)
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -70,7 +72,15 @@ class Query:
     @property
     def barred(self) -> Positions:
         """Positions of all songs that must not be in the answer."""
-        return np.concatenate((self.seeds, self.excluded))
+        return np.concatenate((self.seeds, self.excluded)) if len(self.excluded) else self.seeds
+
+    @property
+    def counting(self) -> tuple[Positions, Floats]:
+        """The seeds that count and their weights: the latest of any weight."""
+        if len(self.seeds) <= HISTORY and self.weights.all():
+            return self.seeds, self.weights
+        rows = self.weights.nonzero()[0][-HISTORY:]
+        return self.seeds[rows], self.weights[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ class Ranker:
         seeds = _seeds(queries)
         barred = [query.barred for query in queries]
         positions, evidence = self._follower.shortlists(
-            seeds, np.concatenate(barred), offsets_of(map(len, barred)), queries[0].size
+            seeds, _joined(barred), offsets_of(map(len, barred)), queries[0].size
         )
         return Shortlist(queries, seeds, positions, evidence)
 
@@ -319,13 +329,17 @@ class Ranker:
 
 
 def _seeds(queries: Sequence[Query]) -> Seeds:
-    """The seeds that count in each query: the latest of any weight."""
-    rows = [query.weights.nonzero()[0][-HISTORY:] for query in queries]
+    """The seeds that count, query after query."""
+    counting = [query.counting for query in queries]
     return Seeds(
-        np.concatenate([query.seeds[row] for query, row in zip(queries, rows, strict=True)]),
-        np.concatenate([query.weights[row] for query, row in zip(queries, rows, strict=True)]),
-        offsets_of(map(len, rows)),
+        _joined([seeds for seeds, _ in counting]),
+        _joined([weights for _, weights in counting]),
+        offsets_of(len(seeds) for seeds, _ in counting),
     )
+
+
+def _joined(arrays: list[NDArray[Number]]) -> NDArray[Number]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _present(positions: Positions) -> Positions:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from services.recommender.continuations import Continuations
 from services.recommender.playlists import Playlists
 
-
-NAMES = ("songs", "owners", "bounds", "places", "offsets")
+NAMES = ("songs", "bounds", "places", "before", "after", "lengths", "offsets")
 
 
 class TestArraysThatAreNoCorpus:
@@ -27,8 +26,9 @@ class TestArraysThatAreNoCorpus:
             ("songs", 0, 3),
             ("songs", 0, -1),
             ("songs", 0, 1),
-            ("owners", 0, 1),
-            ("owners", 4, 0),
+            ("before", 0, 1),
+            ("after", 4, 2),
+            ("lengths", 1, 9),
             ("bounds", 1, 4),
             ("places", 0, 5),
             ("places", 0, -1),
