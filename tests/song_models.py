@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.recommender.blend import Blend
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.continuations import Continuations
+from services.recommender.index.exact import ExactIndex
 from services.recommender.model import (
     CorpusStatistics,
     Hyperparameters,
@@ -16,7 +17,9 @@ from services.recommender.model import (
     unit,
 )
 from services.recommender.playlists import Playlists
+from services.recommender.ranking import Ranker
 from services.recommender.search import SongSearch
+from services.recommender.served import ServedModel
 
 Rows = Sequence[Sequence[float]]
 
@@ -64,6 +67,7 @@ def song_models(draw: st.DrawFn) -> SongModel:
     numbers = st.lists(st.integers(-3, 3), min_size=2, max_size=2)
     matrices = st.lists(numbers, min_size=count, max_size=count)
     songs = st.integers(0, count - 1)
+    tags = st.lists(st.sampled_from(["rock", "pop", "live"]), unique=True).map(tuple)
     return song_model(
         draw(matrices),
         draw(matrices),
@@ -71,6 +75,7 @@ def song_models(draw: st.DrawFn) -> SongModel:
         artists=draw(
             st.lists(st.sampled_from(["", "A", "B", "b"]), min_size=count, max_size=count)
         ),
+        tags=draw(st.lists(tags, min_size=count, max_size=count)),
         blend=Blend(vector_share=draw(st.sampled_from([0.0, 0.3, 1.0]))),
         play_counts=sorted(
             draw(st.lists(st.integers(0, 5), min_size=count, max_size=count)), reverse=True
@@ -90,3 +95,9 @@ def numbered_model(version: str, songs: int = 20) -> SongModel:
         play_counts=range(songs, 0, -1),
         version=version,
     )
+
+
+def served(model: SongModel) -> ServedModel:
+    """A model that is ready to answer."""
+    indexes = ExactIndex(model.unit_vectors), ExactIndex(model.output_vectors)
+    return ServedModel(model, Ranker(model, *indexes), Ranker(model, *indexes))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
 from services.recommender import paging, requests
@@ -149,14 +150,16 @@ class Answers:
             reasons = self.served.ranker.reasons(asked.query, ranking)
             add_reasons(response.songs, asked.seed_ids, *reasons)
 
-    def batch(self, wanted: Sequence[requests.RecommendSongs]) -> pb.BatchRecommendSongsResponse:
-        """The responses to many requests, computed together; for the background thread."""
+    def batch(
+        self,
+        wanted: Sequence[requests.RecommendSongs],
+        responses: "RepeatedCompositeFieldContainer[pb.RecommendSongsResponse]",
+    ) -> None:
+        """Add the responses to requests, computed together; for the background thread."""
         asked = [self.asked(one) for one in wanted]
         rankings = self.served.background.next_songs([one.query for one in asked])
-        response = pb.BatchRecommendSongsResponse(model_version=self.version)
         for one, ranking in zip(asked, rankings, strict=True):
-            self.fill(response.responses.add(), one, ranking)
-        return response
+            self.fill(responses.add(), one, ranking)
 
     def _excluded(self, song_ids: Sequence[str], tags: TagFilter | None) -> Positions:
         if not song_ids and tags is None:

@@ -1,6 +1,7 @@
 """The playlists behind a model, in arrays in which the places of a song are found at once."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ Ints = NDArray[np.int64]
 
 _FAR = np.iinfo(np.uint8).max
 _LONG = np.iinfo(np.uint16).max
+_BESIDE = ("place_before", "place_after", "place_lengths")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,10 @@ class Continuations:
                 raise ValueError(f"{name} holds numbers outside 0 to {limit - 1}")
         if not np.array_equal(self.songs[self.places], _rows(self.offsets)):
             raise ValueError("places are not those of the songs")
-        expected = _surroundings(self.bounds, self.places)
-        for name, array, true in (
-            ("place_before", self.before, expected[0]),
-            ("place_after", self.after, expected[1]),
-            ("place_lengths", self.lengths, expected[2]),
-        ):
-            if array.dtype != true.dtype or not np.array_equal(array, true):
+        stored: tuple[NDArray[Any], ...] = (self.before, self.after, self.lengths)
+        expected: tuple[NDArray[Any], ...] = _surroundings(self.bounds, self.places)
+        for name, beside, true in zip(_BESIDE, stored, expected, strict=True):
+            if beside.dtype != true.dtype or not np.array_equal(beside, true):
                 raise ValueError(f"{name} is not what the playlists say")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from services.recommender.artifact import MANIFEST, ArtifactError
-from services.recommender.served import ServedModel, open_model
+from services.recommender.served import IndexChoice, ServedModel, open_model
 from services.recommender.versions import CURRENT, Versions
 
 _log = logging.getLogger("segue.recommender")
@@ -58,10 +58,14 @@ class LiveModel:
     Args:
         models: The folder of versions.
         version: The only version to serve; the current one, whichever that is, when None.
+        index: How vectors are searched; exactly by default.
     """
 
-    def __init__(self, models: Path, version: str | None = None) -> None:
+    def __init__(
+        self, models: Path, version: str | None = None, index: IndexChoice | None = None
+    ) -> None:
         self._models = models
+        self._index = index
         self._pinned = version
         self._versions = Versions(models)
         self._served: ServedModel | None = None
@@ -94,7 +98,7 @@ class LiveModel:
             ArtifactError: none can be served; it tells what is wrong with the first.
         """
         if self._pinned is not None:
-            self._served = open_model(self._models, self._pinned)
+            self._served = open_model(self._models, self._pinned, self._index)
             return
         error = self._follow()
         for version in self._earlier() if error else ():
@@ -127,7 +131,7 @@ class LiveModel:
             return None
         try:
             name = None if candidate.version == CURRENT else candidate.version
-            served = open_model(self._models, name)
+            served = open_model(self._models, name, self._index)
         except ArtifactError as error:
             self._refuse(candidate.version, error)
             return error

@@ -90,8 +90,8 @@ def describe(served: ServedModel) -> model_pb2.Model:
             sample=settings.sample,
             seed=settings.seed,
         ),
-        index_uri="exact://",
-        index_recall=1.0,
+        index_uri=served.index_uri,
+        index_recall=served.index_recall,
         blend=model_pb2.Blend(
             recency=blend.recency,
             proximity=blend.proximity,

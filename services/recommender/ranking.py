@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from services.recommender.blending import best, blend, seed_shares, tastes
 from services.recommender.columns import offsets_of
 from services.recommender.follower import HISTORY, Follower, Seeds
-from services.recommender.index import ExactIndex, VectorIndex
+from services.recommender.index.exact import ExactIndex
+from services.recommender.index.interface import VectorIndex
 from services.recommender.model import SongModel
 from services.recommender.variety import choose
 
@@ -173,7 +174,7 @@ class Ranker:
         """
         index = self._exact_likeness if exact else self._likeness
         found, cosines = index.search(self._model.unit_vectors[[position]], limit + 1)
-        others = np.flatnonzero((found[0] >= 0) & (found[0] != position))[:limit]
+        others = np.flatnonzero(found[0] != position)[:limit]
         scores = cosines[0, others].astype(np.float64)
         return Ranking(found[0, others], scores, np.zeros(len(others)))
 
@@ -276,7 +277,8 @@ class Ranker:
                 for row in mine
             ]
             size = positions.shape[1]
-            for row, more in zip(mine, _search(index, taste[mine], barred, size), strict=True):
+            found = _search(index, taste[mine], barred, len(self._model), size)
+            for row, more in zip(mine, found, strict=True):
                 filled = np.concatenate((_present(positions[row]), more))[:size]
                 order = np.argsort(filled)
                 positions[row, : len(filled)] = filled[order]
@@ -348,21 +350,18 @@ def _present(positions: Positions) -> Positions:
 
 
 def _search(
-    index: VectorIndex, tastes: NDArray[np.float32], barred: list[Positions], size: int
+    index: VectorIndex, tastes: NDArray[np.float32], barred: list[Positions], songs: int, size: int
 ) -> list[Positions]:
     """Give each query the `size` best songs that are not barred from it, or all there are."""
     if not barred:
         return []
     most = max(map(len, barred))
     if most <= _FEW:  # one product for all
-        found, _ = index.search(tastes, size + most)
-        return [
-            row[(row >= 0) & ~np.isin(row, bars)] for row, bars in zip(found, barred, strict=True)
-        ]
+        found = index.search(tastes, size + most).positions
+        return [row[~np.isin(row, bars)] for row, bars in zip(found, barred, strict=True)]
     answers = []
     for taste, bars in zip(tastes, barred, strict=True):
-        allowed = np.ones(len(index), np.bool_)
+        allowed = np.ones(songs, np.bool_)
         allowed[bars] = False
-        found, _ = index.search(taste[None], size, allowed)
-        answers.append(_present(found[0]))
+        answers.append(index.search(taste[None], size, allowed).positions[0])
     return answers

@@ -1,6 +1,7 @@
 """A song model that is ready to answer: loaded, checked, and tried out."""
 
-from contextlib import suppress
+import weakref
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,25 @@ from numpy.typing import NDArray
 
 from services.recommender import artifact
 from services.recommender.artifact import ArtifactError
-from services.recommender.index import ExactIndex
+from services.recommender.index.interface import VectorIndexError
+from services.recommender.index.opening import EXACT, open_index
 from services.recommender.model import SongModel
 from services.recommender.ranking import Query, Ranker
 from services.recommender.search import EmptyQueryError
 
 _ANSWERS = 10
+
+
+INDEXES = ".indexes"
+"""Folder, among the versions, of indexes that were built."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChoice:
+    """Which index is used, and how much of the exact answers it must find."""
+
+    uri: str = EXACT
+    least_recall: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -26,36 +40,71 @@ class ServedModel:
         model: The model.
         ranker: Answers queries, on the event loop's thread.
         background: Answers queries on one other thread.
+        index_uri: The index behind both.
+        index_recall: Share of the exact answers that it found in a trial.
     """
 
     model: SongModel
     ranker: Ranker
     background: Ranker
+    index_uri: str = EXACT
+    index_recall: float = 1.0
 
 
-def open_model(models: Path, version: str | None = None) -> ServedModel:
+def open_model(
+    models: Path, version: str | None = None, index: IndexChoice | None = None
+) -> ServedModel:
     """Load a version, and see that it answers what clients ask.
 
     Args:
         models: The folder of versions.
         version: Which one; the current one by default.
+        index: How its vectors are searched; exactly by default.
 
     Raises:
-        ArtifactError: it cannot be loaded, or it does not answer.
+        ArtifactError: it cannot be loaded or indexed, or it does not answer.
     """
     model = artifact.load(models, version)
     try:
-        likeness, outputs = ExactIndex(model.unit_vectors), ExactIndex(model.output_vectors)
-        served = ServedModel(
-            model=model,
-            ranker=Ranker(model, likeness, outputs),
-            background=Ranker(model, likeness, outputs),
-        )
+        served = _opened(model, models / INDEXES, index or IndexChoice())
         _try_out(served)
+    except VectorIndexError as error:
+        raise ArtifactError(models / model.version, f"has no index: {error}") from None
     except Exception as error:
         # Whatever its arrays made of our code, a server must be able to stay with what it has.
         problem = f"does not answer: {type(error).__name__}: {error}; train again"
         raise ArtifactError(models / model.version, problem) from error
+    return served
+
+
+def _opened(model: SongModel, cache: Path, choice: IndexChoice) -> ServedModel:
+    with ExitStack() as opened:
+        likeness, outputs = (
+            opened.enter_context(
+                closing(
+                    open_index(
+                        choice.uri,
+                        vectors,
+                        least_recall=choice.least_recall,
+                        cache=cache,
+                        queries=queries,
+                    )
+                )
+            )
+            for vectors, queries in (
+                (model.unit_vectors, model.unit_vectors),
+                (model.output_vectors, model.vectors),
+            )
+        )
+        served = ServedModel(
+            model=model,
+            ranker=Ranker(model, likeness, outputs),
+            background=Ranker(model, likeness, outputs),
+            index_uri=choice.uri,
+            index_recall=min(likeness.measured_recall, outputs.measured_recall),
+        )
+        # The indexes are closed when the last request lets the model go.
+        weakref.finalize(served, opened.pop_all().close)
     return served
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -18,6 +19,7 @@ from services.recommender.catalogue import UnknownSongError
 from services.recommender.live import LiveModel
 from services.recommender.messages import describe, refused
 from services.recommender.search import EmptyQueryError
+from services.recommender.served import IndexChoice
 from services.recommender.settings import RecommenderSettings
 from serving.errors import FieldViolation, invalid_argument, not_found, unavailable
 from serving.service import StartError
@@ -28,6 +30,10 @@ _log = logging.getLogger("segue.recommender")
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
 
+_TOGETHER = 32
+"""Requests of a batch that are computed at once: more would save little, and other requests would
+wait longer, also for a batch whose client has gone."""
+
 
 class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer):
     """Serves one song model at a time; an answer never mixes two."""
@@ -36,7 +42,9 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
 
     def __init__(self, settings: RecommenderSettings) -> None:
         self._settings = settings
-        self._live = LiveModel(settings.models, settings.version)
+        self._live = LiveModel(
+            settings.models, settings.version, IndexChoice(settings.index, settings.index_recall)
+        )
         self._latest: Answers | None = None
         self._watching: asyncio.Task[None] | None = None
         # A model takes seconds to load, a search or a batch milliseconds; the event loop cannot
@@ -124,9 +132,16 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         self, request: pb.BatchRecommendSongsRequest, context: Context
     ) -> pb.BatchRecommendSongsResponse:
         """See the contract."""
-        wanted = validate(requests.BatchRecommendSongs, request)
+        wanted = validate(requests.BatchRecommendSongs, request).requests
         answers = self._answers
-        return await self._in_background(lambda: answers.batch(wanted.requests))
+        response = pb.BatchRecommendSongsResponse(model_version=answers.version)
+        for begin in range(0, len(wanted), _TOGETHER):
+            some = wanted[begin : begin + _TOGETHER]
+            await self._in_background(partial(answers.batch, some, response.responses))
+        if (size := response.ByteSize()) > (most := self._settings.max_message_bytes):
+            problem = f"have responses of {size:,} bytes, more than {most:,}; ask for fewer at once"
+            raise invalid_argument([FieldViolation("requests", problem)])
+        return response
 
     async def GetEmbeddings(  # noqa: N802
         self, request: pb.GetEmbeddingsRequest, context: Context
@@ -154,6 +169,7 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         return self._latest
 
     async def _in_background(self, work: Callable[[], Result]) -> Result:
+        # An RPC that is cancelled or expires while its work waits takes it out of the queue.
         return await asyncio.get_running_loop().run_in_executor(self._background, work)
 
     async def _watch(self) -> None:

@@ -30,6 +30,12 @@ class RecommenderSettings(ServerSettings):
     version: str | None = None
     """Version to serve; when not set, the one that is current, followed when that changes."""
 
+    index: str = "exact://"
+    """How vectors are searched: `exact://`, `faiss://` and a factory string, `qdrant://host:port`."""
+
+    index_recall: float = Field(default=0.95, ge=0, le=1)
+    """Least share of the exact answers that an approximate index must find to be used."""
+
     watch_s: float = Field(default=1.0, gt=0)
     """Seconds from one look at which version is current to the next."""
 

@@ -50,9 +50,9 @@ WORD2VEC_GRID: Grid = {
 BLEND_GRID: Grid = {
     "sharpness": (1, 2, 3, 4, 5),
     "recency": (0.8, 0.9, 0.95, 0.98),
-    "vector_share": (0.0, 0.1, 0.25, 0.4, 0.6),
+    "vector_share": (0.0, 0.15, 0.25, 0.4, 0.6),
     "proximity": (0.8, 0.9, 0.93, 0.96),
-    "backward": (0.0, 0.3, 0.6, 0.8, 1.0),
+    "backward": (0.0, 0.3, 0.6, 0.9),
 }
 
 

@@ -42,6 +42,13 @@ def violated_fields(error: grpc.RpcError) -> set[str]:
     return {violation.field for violation in violations}
 
 
+GOOD = recommender.RecommendSongsRequest(seeds=KNOWN)
+
+
+def batch(*requests: recommender.RecommendSongsRequest) -> recommender.BatchRecommendSongsRequest:
+    return recommender.BatchRecommendSongsRequest(requests=requests)
+
+
 RECOMMENDER_REQUESTS = [
     ("SearchSongs", recommender.SearchSongsRequest(), {"query"}),
     ("SearchSongs", recommender.SearchSongsRequest(query="?!"), {"query"}),
@@ -62,6 +69,30 @@ RECOMMENDER_REQUESTS = [
         "RecommendSongs",
         recommender.RecommendSongsRequest(seeds=[Seed(song_id="a", weight=1e9)]),
         {"seeds[0].weight"},
+    ),
+    (
+        "RecommendSongs",
+        recommender.RecommendSongsRequest(
+            seeds=KNOWN, max_per_artist=0, diversity=2, tags=recommender.TagFilter(any_of=["a", ""])
+        ),
+        {"max_per_artist", "diversity", "tags.any_of[1]"},
+    ),
+    ("BatchRecommendSongs", batch(), {"requests"}),
+    ("BatchRecommendSongs", batch(*[GOOD] * 257), {"requests"}),
+    (
+        "BatchRecommendSongs",
+        batch(*[GOOD] * 3, recommender.RecommendSongsRequest(seeds=[Seed()])),
+        {"requests[3].seeds[0].song_id"},
+    ),
+    (
+        "BatchRecommendSongs",
+        batch(*[recommender.RecommendSongsRequest(seeds=KNOWN * 500, limit=1)] * 20, GOOD),
+        {"requests"},
+    ),
+    (
+        "BatchRecommendSongs",
+        batch(*[recommender.RecommendSongsRequest(seeds=KNOWN, limit=1000)] * 10, GOOD),
+        {"requests"},
     ),
     ("GetEmbeddings", recommender.GetEmbeddingsRequest(), {"song_ids"}),
 ]
@@ -147,6 +178,9 @@ def test_errors_behind_the_gateway_come_through_with_their_details(running: Runn
     error = failure(lambda: running.gateway.RecommendSongs(gateway.RecommendSongsRequest()))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert violated_fields(error) == {"seeds"}
+    varied = gateway.RecommendSongsRequest(seeds=KNOWN, diversity=2, limit=0)
+    error = failure(lambda: running.gateway.RecommendSongs(varied))
+    assert violated_fields(error) == {"diversity", "limit"}
     error = failure(lambda: list(running.gateway.GenerateStream(gateway.GenerateStreamRequest())))
     assert violated_fields(error) == {"input"}
 

@@ -1,5 +1,7 @@
 """The whole path: songs first, then text about them."""
 
+from typing import Any
+
 import grpc
 import pytest
 from segue.gateway.v1 import gateway_service_pb2 as pb
@@ -46,6 +48,34 @@ def test_search_and_recommendation_are_those_of_the_recommender(running: Running
     our_songs = running.gateway.RecommendSongs(pb.RecommendSongsRequest(seeds=seeds))
     their_songs = running.recommender.RecommendSongs(recommender.RecommendSongsRequest(seeds=seeds))
     assert our_songs.SerializeToString() == their_songs.SerializeToString()
+
+
+def test_all_that_recommendation_can_be_asked_and_can_tell_passes_through(
+    running: Running,
+) -> None:
+    fields: dict[str, Any] = {
+        "seeds": [
+            recommender.Seed(song_id="no such song"),
+            recommender.Seed(song_id="metallica-one", weight=-0.5),
+            recommender.Seed(song_id="abba-dancing-queen", weight=2),
+        ],
+        "limit": 25,
+        "exclude_song_ids": ["abba-the-winner-takes-it-all"],
+        "tags": recommender.TagFilter(any_of=["pop", "soul"], none_of=["polka"]),
+        "max_per_artist": 1,
+        "diversity": 0.3,
+        "exact": True,
+        "explain": True,
+    }
+    assert {field.name for field in pb.RecommendSongsRequest.DESCRIPTOR.fields} == set(fields)
+    ours = running.gateway.RecommendSongs(pb.RecommendSongsRequest(**fields))
+    theirs = running.recommender.RecommendSongs(recommender.RecommendSongsRequest(**fields))
+    assert {field.name: value for field, value in ours.ListFields()} == {
+        field.name: value for field, value in theirs.ListFields()
+    }
+    told = {field.name for field, _ in ours.ListFields()}
+    assert told == {field.name for field in ours.DESCRIPTOR.fields}
+    assert all(scored.reasons for scored in ours.songs)
 
 
 def test_text_passes_through(running: Running) -> None:

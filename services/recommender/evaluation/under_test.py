@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from services.recommender.catalogue import Catalogue
 from services.recommender.evaluation.ragged import Numbers, batches
-from services.recommender.index import ExactIndex
+from services.recommender.index.exact import ExactIndex
 from services.recommender.model import SongModel
 from services.recommender.playlists import Playlists
 from services.recommender.ranking import Query, Ranker, Ranking

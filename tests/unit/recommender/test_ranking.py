@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.recommender.blend import Blend
-from services.recommender.index import ExactIndex
+from services.recommender.index.exact import ExactIndex
 from services.recommender.model import SongModel
 from services.recommender.ranking import SHORTLIST, Query, Ranker, Ranking
 from tests.song_models import song_model, song_models

@@ -8,7 +8,7 @@ import pytest
 from gensim.models import Word2Vec
 
 from services.recommender.catalogue import Catalogue, Song
-from services.recommender.index import ExactIndex
+from services.recommender.index.exact import ExactIndex
 from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus, Playlists
 from services.recommender.ranking import Query, Ranker

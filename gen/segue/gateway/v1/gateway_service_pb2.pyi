@@ -106,7 +106,9 @@ class RecommendSongsRequest(_message.Message):
     limit: _builtins.int
     """Number of songs wanted, 1 to 1,000; 10 when not set. Fewer come when the catalogue has fewer."""
     max_per_artist: _builtins.int
-    """Most songs of one artist, 1 to 1,000; no bound when not set."""
+    """Most songs of one artist, 1 to 1,000; no bound when not set. Songs without an artist are not
+    counted.
+    """
     diversity: _builtins.float
     """How much variety counts against likelihood, 0 to 1; 0 when not set."""
     exact: _builtins.bool
@@ -115,7 +117,9 @@ class RecommendSongsRequest(_message.Message):
     """Say why each song is there."""
     @_builtins.property
     def seeds(self) -> _containers.RepeatedCompositeFieldContainer[_recommender_service_pb2.Seed]:
-        """Songs in the order they were played, the latest last; 1 to 500."""
+        """Songs in the order they were played, the latest last; 1 to 500. Of those that the model knows
+        and that weigh something, the latest 30 count; none of the others is recommended either.
+        """
 
     @_builtins.property
     def exclude_song_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -215,8 +215,8 @@ class ScoredSong(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Why the song is here, where `RecommendSongs` was asked to explain: what each seed contributed
-        to the score, the largest first. The contributions of all seeds add up to the score; those
-        that are zero are left out.
+        to the score, the largest first, whatever its sign. The contributions of all seeds add up to
+        the score; those that are zero are left out. Basis POPULARITY has no reasons.
         """
 
     def __init__(
@@ -425,7 +425,9 @@ class RecommendSongsRequest(_message.Message):
     """Say why each song is there."""
     @_builtins.property
     def seeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seed]:
-        """Songs in the order they were played, the latest last; 1 to 500."""
+        """Songs in the order they were played, the latest last; 1 to 500. Of those that the model knows
+        and that weigh something, the latest 30 count; none of the others is recommended either.
+        """
 
     @_builtins.property
     def exclude_song_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -131,8 +131,9 @@ class RecommenderServiceServicer:
         """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
         each response is what the request would have got by itself.
 
-        Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
-        the path begins with `requests[n]`, and none of the requests is answered.
+        Errors: INVALID_ARGUMENT for no request, too many, one that `RecommendSongs` would refuse, whose
+        path begins with `requests[n]`, or responses that exceed the server's largest message, 8 MiB
+        unless it was told otherwise, as many with reasons do. None of the requests is answered then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,8 +69,9 @@ class RecommenderServiceStub:
     """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
     each response is what the request would have got by itself.
 
-    Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
-    the path begins with `requests[n]`, and none of the requests is answered.
+    Errors: INVALID_ARGUMENT for no request, too many, one that `RecommendSongs` would refuse, whose
+    path begins with `requests[n]`, or responses that exceed the server's largest message, 8 MiB
+    unless it was told otherwise, as many with reasons do. None of the requests is answered then.
     """
     GetEmbeddings: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.GetEmbeddingsRequest, _recommender_service_pb2.GetEmbeddingsResponse]
     """Gives the vectors of songs, in the order asked for. Ids that the model does not know are listed
@@ -125,8 +126,9 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
     each response is what the request would have got by itself.
 
-    Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
-    the path begins with `requests[n]`, and none of the requests is answered.
+    Errors: INVALID_ARGUMENT for no request, too many, one that `RecommendSongs` would refuse, whose
+    path begins with `requests[n]`, or responses that exceed the server's largest message, 8 MiB
+    unless it was told otherwise, as many with reasons do. None of the requests is answered then.
     """
     GetEmbeddings: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.GetEmbeddingsRequest, _recommender_service_pb2.GetEmbeddingsResponse]  # type: ignore[assignment]
     """Gives the vectors of songs, in the order asked for. Ids that the model does not know are listed
@@ -208,8 +210,9 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers many `RecommendSongs` requests at once, computed together by one version of the model:
         each response is what the request would have got by itself.
 
-        Errors: INVALID_ARGUMENT for no request, too many, or one that `RecommendSongs` would refuse;
-        the path begins with `requests[n]`, and none of the requests is answered.
+        Errors: INVALID_ARGUMENT for no request, too many, one that `RecommendSongs` would refuse, whose
+        path begins with `requests[n]`, or responses that exceed the server's largest message, 8 MiB
+        unless it was told otherwise, as many with reasons do. None of the requests is answered then.
         """
 
     @_abc_1.abstractmethod

@@ -5,7 +5,7 @@ import pytest
 
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.evaluation.under_test import ModelUnderTest
-from services.recommender.index import ExactIndex
+from services.recommender.index.exact import ExactIndex
 from services.recommender.model import SongModel
 from services.recommender.playlists import Corpus, Playlists
 from services.recommender.ranking import Query, Ranker

@@ -1,0 +1,219 @@
+"""The service's one background thread: who waits there for whom, and what is dropped."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from segue.recommender.v1 import recommender_service_pb2 as pb
+from segue.recommender.v1 import recommender_service_pb2_grpc
+
+from services.recommender import artifact
+from services.recommender.answers import Answers
+from services.recommender.service import RecommenderService
+from services.recommender.settings import RecommenderSettings
+from serving.errors import RpcError
+from tests.song_models import song_model
+
+if TYPE_CHECKING:  # this class stands in the type stubs only
+    from segue.recommender.v1.recommender_service_pb2_grpc import RecommenderServiceAsyncStub
+
+PATIENCE_S = 30.0
+
+# Song 0 has been followed by so many that playlists alone fill the shortlist of its answer.
+INPUTS, OUTPUTS = np.random.default_rng(0).normal(size=(2, 150, 4)).tolist()
+MODEL = song_model(
+    INPUTS,
+    OUTPUTS,
+    [[0, *range(first, first + 10)] for first in range(1, 140, 10)],
+    artists=[f"Artist {k % 7}" for k in range(150)],
+    tags=[("rock",) if k % 2 else () for k in range(150)],
+    version="a",
+)
+LIGHT = pb.RecommendSongsRequest(seeds=[pb.Seed(song_id="0@a")], limit=1)
+HEAVY = pb.RecommendSongsRequest(seeds=LIGHT.seeds, diversity=0.5, explain=True)
+SEARCH = pb.SearchSongsRequest(query="song")
+LARGEST = pb.BatchRecommendSongsRequest(requests=[LIGHT] * 256)
+
+
+class Gate:
+    """Holds up the computation of batches until it is opened, and notes how much is computed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.opened = threading.Event(), threading.Event()
+        self.computed: list[int] = []
+        compute = Answers.batch
+
+        def held_up(answers: Answers, wanted: Any, responses: Any) -> None:
+            self.begun.set()
+            assert self.opened.wait(PATIENCE_S)
+            self.computed.append(len(wanted))
+            compute(answers, wanted, responses)
+
+        monkeypatch.setattr(Answers, "batch", held_up)
+
+
+class Observed(RecommenderService):
+    """Tells when a batch arrives and when it is given up."""
+
+    def __init__(self, models: Path) -> None:
+        super().__init__(RecommenderSettings(models=models))
+        self.arrived = asyncio.Semaphore(0)
+        self.given_up = asyncio.Event()
+
+    async def BatchRecommendSongs(  # noqa: N802
+        self, request: pb.BatchRecommendSongsRequest, context: Any
+    ) -> pb.BatchRecommendSongsResponse:
+        self.arrived.release()
+        try:
+            return await super().BatchRecommendSongs(request, context)
+        except asyncio.CancelledError:
+            self.given_up.set()
+            raise
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(monkeypatch)
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Observed]:
+    artifact.save(MODEL, tmp_path)
+    service = Observed(tmp_path)
+    await service.start()
+    yield service
+    await service.close()
+
+
+@pytest.fixture
+async def stub(service: Observed) -> "AsyncIterator[RecommenderServiceAsyncStub]":
+    server = grpc.aio.server()
+    service.register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield recommender_service_pb2_grpc.RecommenderServiceStub(channel)
+    await server.stop(None)
+
+
+async def until(event: asyncio.Event | asyncio.Semaphore) -> None:
+    waiting = event.wait() if isinstance(event, asyncio.Event) else event.acquire()
+    await asyncio.wait_for(waiting, PATIENCE_S)
+
+
+async def holding_the_thread(stub: "RecommenderServiceAsyncStub", service: Observed) -> Any:
+    """A batch that has the background thread until the gate is opened."""
+    call = stub.BatchRecommendSongs(LARGEST)
+    await until(service.arrived)
+    return call
+
+
+async def test_light_requests_are_answered_while_a_batch_is_computed(
+    service: Observed, stub: "RecommenderServiceAsyncStub", gate: Gate
+) -> None:
+    batch = await holding_the_thread(stub, service)
+    assert await asyncio.to_thread(gate.begun.wait, PATIENCE_S)
+    alone = await stub.RecommendSongs(LIGHT, timeout=PATIENCE_S)
+    await stub.GetSongs(pb.GetSongsRequest(song_ids=["1@a"]), timeout=PATIENCE_S)
+    assert not batch.done()
+    gate.opened.set()
+    assert list((await batch).responses) == [alone] * 256
+
+
+async def test_others_wait_for_a_part_of_a_batch_and_not_for_all_of_it(
+    service: Observed, gate: Gate
+) -> None:
+    ended: list[str] = []
+    calls = {
+        "batch": service.BatchRecommendSongs(LARGEST, None),
+        "heavy": service.RecommendSongs(HEAVY, None),  # type: ignore[arg-type]
+        "search": service.SearchSongs(SEARCH, None),  # type: ignore[arg-type]
+    }
+    tasks = [asyncio.create_task(call, name=name) for name, call in calls.items()]
+    for task in tasks:
+        task.add_done_callback(lambda task: ended.append(task.get_name()))
+    await asyncio.sleep(0)  # all three are in the queue now
+    gate.opened.set()
+    await asyncio.gather(*tasks)
+    assert ended == ["heavy", "search", "batch"]
+
+
+async def test_a_batch_that_is_cancelled_while_it_waits_is_never_computed(
+    service: Observed, stub: "RecommenderServiceAsyncStub", gate: Gate
+) -> None:
+    first = await holding_the_thread(stub, service)
+    waiting = stub.BatchRecommendSongs(LARGEST)
+    await until(service.arrived)
+    waiting.cancel()
+    await until(service.given_up)
+    gate.opened.set()
+    await first
+    assert sum(gate.computed) == 256
+
+
+async def test_a_batch_that_expires_while_it_waits_is_never_computed(
+    service: Observed, stub: "RecommenderServiceAsyncStub", gate: Gate
+) -> None:
+    first = await holding_the_thread(stub, service)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.BatchRecommendSongs(LARGEST, timeout=0.2)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(service.arrived)
+    await until(service.given_up)
+    gate.opened.set()
+    await first
+    assert sum(gate.computed) == 256
+
+
+async def test_a_batch_that_is_cancelled_while_it_is_computed_goes_no_further(
+    service: Observed, stub: "RecommenderServiceAsyncStub", gate: Gate
+) -> None:
+    batch = await holding_the_thread(stub, service)
+    assert await asyncio.to_thread(gate.begun.wait, PATIENCE_S)
+    batch.cancel()
+    await until(service.given_up)
+    gate.opened.set()
+    await stub.SearchSongs(SEARCH)  # is behind in the queue
+    assert len(gate.computed) == 1
+    assert sum(gate.computed) < 256
+
+
+async def test_a_batch_whose_responses_exceed_a_message_is_told_to_ask_for_fewer(
+    service: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = service._settings.model_copy(update={"max_message_bytes": 1024})
+    monkeypatch.setattr(service, "_settings", small)
+    with pytest.raises(RpcError) as caught:
+        await service.BatchRecommendSongs(LARGEST, None)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(request) for detail in caught.value.status().details)
+    [violation] = request.field_violations
+    assert violation.field == "requests"
+    assert "more than 1,024; ask for fewer" in violation.description
+
+
+async def test_each_answer_of_a_batch_is_the_one_that_its_request_gets_alone(
+    stub: "RecommenderServiceAsyncStub",
+) -> None:
+    seeds = [[pb.Seed(song_id=f"{k}@a"), pb.Seed(song_id=f"{k + 1}@a")] for k in range(40)]
+    options: list[dict[str, Any]] = [
+        {},
+        {"limit": 1000},
+        {"diversity": 0.3, "explain": True},
+        {"max_per_artist": 1, "tags": pb.TagFilter(any_of=["rock", "?"])},
+        {"exclude_song_ids": ["0@a", "?"], "exact": True},
+    ]
+    requests = [
+        pb.RecommendSongsRequest(seeds=seed, **options[k % len(options)])
+        for k, seed in enumerate(seeds)
+    ]
+    answer = await stub.BatchRecommendSongs(pb.BatchRecommendSongsRequest(requests=requests))
+    assert list(answer.responses) == [await stub.RecommendSongs(request) for request in requests]
+    assert answer.model_version == "a"
