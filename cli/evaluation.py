@@ -2,31 +2,27 @@
 
 import sys
 from contextlib import redirect_stdout
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
+from cli.measuring import measure
 from cli.training import read_corpus
 from services.recommender.download import DownloadError
-from services.recommender.evaluation.baselines import BASELINES
 from services.recommender.evaluation.errors import EvaluationError
-from services.recommender.evaluation.experiment import MODEL, evaluate
+from services.recommender.evaluation.experiment import MODEL
 from services.recommender.evaluation.metrics import CUTOFF, Estimate
 from services.recommender.evaluation.page import render
 from services.recommender.evaluation.report import Report
 from services.recommender.evaluation.song_map import map_songs
-from services.recommender.evaluation.split import Part, split
-from services.recommender.evaluation.under_test import ModelUnderTest
+from services.recommender.evaluation.split import Part
 from services.recommender.formats import CorpusError
-from services.recommender.model import SongModel
-from services.recommender.training import PRESETS, TrainingError, train
+from services.recommender.training import PRESETS, TrainingError
+from services.recommender.tuning import Settings
 
 Format = Literal["table", "json"]
 
@@ -53,7 +49,7 @@ def evaluate_model(data: str, preset: str, part: Part, output: Format, page: Pat
         raise EvaluateError(f"there is no folder {page.resolve().parent}; make it first")
     try:
         with redirect_stdout(sys.stderr):
-            report, model = _measure(data, preset, part)
+            report, model = measure(read_corpus(data), Settings(PRESETS[preset]), part)
     except (CorpusError, DownloadError, EvaluationError, TrainingError) as error:
         raise EvaluateError(str(error)) from None
     if output == "json":
@@ -62,30 +58,6 @@ def evaluate_model(data: str, preset: str, part: Part, output: Format, page: Pat
         _show(report)
     if page:
         _write(page, render(report, map_songs(model), model.catalogue))
-
-
-def _measure(data: str, preset: str, part: Part) -> tuple[Report, SongModel]:
-    parts = split(read_corpus(data), part)
-    # One worker, so that the figures can be had again: several race for the same vectors.
-    settings = replace(PRESETS[preset], workers=1)
-    with Progress() as bar:
-        training = bar.add_task(f"training ({preset})", total=None)
-        model = train(
-            parts.training,
-            settings,
-            progress=lambda done, total: bar.update(training, completed=done, total=total),
-        )
-        measuring = bar.add_task("measuring", total=1 + len(BASELINES))
-        measured = count()
-        report = evaluate(
-            parts,
-            ModelUnderTest(model, parts.training.catalogue),
-            lambda name: bar.update(
-                measuring, description=f"measuring {name}", completed=next(measured)
-            ),
-        )
-        bar.update(measuring, description="measuring", completed=next(measured))
-    return report, model
 
 
 def _write(page: Path, text: str) -> None:

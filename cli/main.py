@@ -59,12 +59,20 @@ def train(
     data: DataOption = "starter",
     preset: Annotated[str, typer.Option(help="Settings: `radio` or `book`.")] = "radio",
     models: ModelsOption = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Search for better settings first, by validation.")
+    ] = False,
+    budget: Annotated[float, typer.Option(min=0, help="Minutes that --tune may take.")] = 10,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Measure the settings, too; the model keeps figures.")
+    ] = False,
 ) -> None:
     """Train a song model on playlists and make it the one that is served."""
     from cli.training import TrainError, train_model
 
     try:
-        train_model(data, preset, models)
+        minutes = budget if tune else None
+        train_model(data, preset, models, tune_minutes=minutes, measured=evaluate)
     except TrainError as error:
         raise fail(error) from None
 
@@ -84,6 +92,13 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure the song model and baselines on playlists that training does not see."""
+    from cli.extras import MissingExtraError, require_evaluation
+
+    try:
+        require_evaluation()
+    except MissingExtraError as error:
+        raise fail(error) from None
+
     from cli.evaluation import EvaluateError, evaluate_model
     from services.recommender.evaluation.split import Part
 

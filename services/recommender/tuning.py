@@ -4,6 +4,9 @@ What a trial costs decides how settings are searched. The blend needs no trainin
 numbers is varied by itself until none helps (coordinate descent). Settings of Word2Vec are varied
 one at a time, in random order, and two at a time once no single change helps (variable
 neighbourhood search, Mladenović and Hansen 1997); when one helps, the blend is searched again.
+
+Of many trials on few songs the luckiest would win. So a trial is asked for few songs first, and
+only what looks better by them is judged by all, by which alone it can become the best.
 """
 
 import time
@@ -13,6 +16,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.recommender.blend import DEFAULT_BLEND, Blend
 from services.recommender.evaluation.cases import next_song_cases
@@ -24,8 +28,11 @@ from services.recommender.model import Hyperparameters, SongModel
 from services.recommender.playlists import Corpus
 from services.recommender.training import train
 
-CASES = 4_000
-"""Most next songs that a trial is asked for; more would cost time and hardly change the order."""
+CASES = 16_000
+"""Most next songs that settings are judged by."""
+
+_GLIMPSE = 4
+"""All but one in so many of them are spared where the others promise no improvement."""
 
 Grid = Mapping[str, Sequence[Any]]
 """The numbers to be tried for each setting, by its name."""
@@ -125,7 +132,7 @@ def tune(
         seconds: How long it may take.
         word2vec: Values of `Hyperparameters` to be tried.
         blends: Values of `Blend` to be tried.
-        cases: Most next songs that each model is asked for; more are sampled.
+        cases: Most next songs of the validation part that are asked for; a sample of more.
         seed: Of the sample and of the order of trials.
         progress: Called after each trial.
         clock: Tells the time in seconds.
@@ -148,23 +155,27 @@ class _Exam:
 
     def __init__(self, corpus: Corpus, limit: int, seed: int) -> None:
         parts = split(corpus, Part.VALIDATION)
-        cases = next_song_cases(parts.held_out)
-        rows = np.flatnonzero(~cases.repeats)
-        if len(rows) > limit:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
-        self._training = parts.training
-        self._histories = take(cases.histories, rows)
-        self._targets, self._playlists = cases.targets[rows], cases.playlists[rows]
+        self._training, self._cases = parts.training, next_song_cases(parts.held_out)
+        rows = np.random.default_rng(seed).permutation(np.flatnonzero(~self._cases.repeats))
+        self._rows = np.sort(rows[:limit])
+        self._few = np.sort(rows[: max(1, limit // _GLIMPSE)])
 
     def train(self, settings: Settings) -> SongModel:
         return train(self._training, settings.hyperparameters, blend=settings.blend)
 
+    def glimpse(self, model: SongModel) -> Trial:
+        return self._mark(model, self._few)
+
     def mark(self, model: SongModel) -> Trial:
-        served = ModelUnderTest(model, self._training.catalogue)
+        return self._mark(model, self._rows)
+
+    def _mark(self, model: SongModel, rows: NDArray[np.int64]) -> Trial:
+        served, cases = ModelUnderTest(model, self._training.catalogue), self._cases
         # One more than counts, which shows whether the last one that counts has ties beyond it.
-        found = ranks(*served.recommend(self._histories, CUTOFF + 1), self._targets)
+        answers = served.recommend(take(cases.histories, rows), CUTOFF + 1)
+        found = ranks(*answers, cases.targets[rows])
         settings = Settings(model.hyperparameters, model.blend)
-        return Trial(settings, quality(found, self._playlists))
+        return Trial(settings, quality(found, cases.playlists[rows]))
 
 
 class _Search:
@@ -181,6 +192,7 @@ class _Search:
         self._exam, self._deadline, self._progress, self._clock = exam, deadline, progress, clock
         self._tried = {default}
         self.first = exam.train(default)
+        self._glimpse = exam.glimpse(self.first)
         trial = exam.mark(self.first)
         self.tuning = Tuning(default=trial, best=trial, trials=1)
         self._report()
@@ -195,12 +207,21 @@ class _Search:
             return None
         self._tried.add(settings)
         model = replace(model, blend=settings.blend) if model else self._exam.train(settings)
-        trial = self._exam.mark(model)
-        better = trial.objective > self.tuning.best.objective
-        best = trial if better else self.tuning.best
-        self.tuning = replace(self.tuning, best=best, trials=self.tuning.trials + 1)
+        better = self._is_better(model)
+        self.tuning = replace(self.tuning, trials=self.tuning.trials + 1)
         self._report()
         return model if better else None
+
+    def _is_better(self, model: SongModel) -> bool:
+        """Whether a model is the best by few songs and by all; if so, it is kept as that."""
+        glimpse = self._exam.glimpse(model)
+        if glimpse.objective <= self._glimpse.objective:
+            return False
+        trial = self._exam.mark(model)
+        if trial.objective <= self.tuning.best.objective:
+            return False
+        self._glimpse, self.tuning = glimpse, replace(self.tuning, best=trial)
+        return True
 
     def _report(self) -> None:
         if self._progress:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.recommender.evaluation.metrics import CUTOFF, Quality
+from services.recommender.model import Evaluation, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,22 @@ class Report:
     repeats: int
     unseen: int
     models: dict[str, ModelReport]
+
+    def summary(self) -> Evaluation:
+        """What a song model keeps of it."""
+        return Evaluation(
+            targets=self.targets,
+            metrics=tuple(
+                Metrics(
+                    name=name,
+                    hit_rate=model.quality.hit_rate.value,
+                    reciprocal_rank=model.quality.reciprocal_rank.value,
+                    ndcg=model.quality.gain.value,
+                    coverage=model.coverage,
+                )
+                for name, model in self.models.items()
+            ),
+        )
 
     def to_json(self) -> str:
         """All of it, as one JSON object on one line."""

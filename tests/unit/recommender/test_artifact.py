@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from services.recommender import artifact
 from services.recommender.artifact import ArtifactError
-from services.recommender.model import SongModel
+from services.recommender.model import Evaluation, Metrics, SongModel
 from services.recommender.versions import CURRENT
 
 
@@ -69,6 +69,17 @@ class TestRoundTrip:
             song = tiny_model.catalogue[position]
             assert loaded.catalogue[position] == song
             assert loaded.catalogue.position(song.id) == position
+
+    def test_what_was_measured_comes_back_with_it(
+        self, tiny_model: SongModel, tmp_path: Path
+    ) -> None:
+        figures = (Metrics("segue", 0.25, 0.1, 1 / 3, 1.0), Metrics("popularity", 0, 0, 0, 0.125))
+        evaluation = Evaluation(targets=1234, metrics=figures)
+        artifact.save(replace(tiny_model, evaluation=evaluation), tmp_path)
+        assert artifact.load(tmp_path).evaluation == evaluation
+
+    def test_a_model_that_was_not_measured_says_nothing_of_it(self, pristine: Path) -> None:
+        assert artifact.load(pristine).evaluation is None
 
     def test_arrays_are_mapped_from_the_file_and_cannot_be_written(self, pristine: Path) -> None:
         loaded = artifact.load(pristine)

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as profile
@@ -13,6 +14,7 @@ from services.recommender.blend import Blend
 from services.recommender.evaluation.cases import next_song_cases
 from services.recommender.evaluation.errors import EvaluationError
 from services.recommender.evaluation.metrics import quality, ranks
+from services.recommender.evaluation.ragged import take
 from services.recommender.evaluation.split import Part, split
 from services.recommender.evaluation.under_test import ModelUnderTest
 from services.recommender.model import Hyperparameters, SongModel
@@ -29,6 +31,12 @@ BLENDS: Grid = {"sharpness": (1, 3), "vector_share": (0.0, 0.3, 1.0)}
 FOR_EVER = 1e9
 A_TRIAL = 10.0
 TEST, VALIDATION = 0, 1
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus: Corpus) -> Corpus:
+    """150 of the tiny playlists."""
+    return replace(tiny_corpus, playlists=take(tiny_corpus.playlists, np.arange(150)))
 
 
 class Clock:
@@ -90,65 +98,80 @@ def gain(corpus: Corpus, settings: Settings) -> float:
 
 
 class TestTheResult:
-    def test_begins_with_the_default_and_only_gets_better(self, tiny_corpus: Corpus) -> None:
+    def test_begins_with_the_default_and_only_gets_better(self, corpus: Corpus) -> None:
         clock = Clock()
-        result = search(tiny_corpus, clock=clock)
+        result = search(corpus, clock=clock)
         assert clock.told[0].best == clock.told[0].default == result.default
         assert [told.trials for told in clock.told] == list(range(1, result.trials + 1))
         objectives = [told.best.objective for told in clock.told]
         assert objectives == sorted(objectives)
         assert clock.told[-1] == result
 
-    def test_is_better_than_poor_settings_by_what_evaluation_measures(
-        self, tiny_corpus: Corpus
-    ) -> None:
-        result = search(tiny_corpus)
+    def test_is_better_than_poor_settings_by_what_evaluation_measures(self, corpus: Corpus) -> None:
+        result = search(corpus)
         assert result.default.settings == POOR
         assert result.best.objective > result.default.objective
         for trial in (result.default, result.best):
-            assert trial.objective == gain(tiny_corpus, trial.settings)
+            assert trial.objective == gain(corpus, trial.settings)
 
-    def test_is_the_best_of_all_where_one_number_is_varied(self, tiny_corpus: Corpus) -> None:
+    def test_is_the_best_of_all_where_one_number_is_varied(self, corpus: Corpus) -> None:
         shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-        result = search(tiny_corpus, word2vec={}, blends={"vector_share": shares})
+        result = search(corpus, word2vec={}, blends={"vector_share": shares})
         assert result.trials == len(shares)
         assert result.best.objective == max(
-            gain(tiny_corpus, replace(POOR, blend=replace(POOR.blend, vector_share=share)))
+            gain(corpus, replace(POOR, blend=replace(POOR.blend, vector_share=share)))
             for share in shares
         )
 
-    def test_is_the_default_where_nothing_else_may_be_tried(self, tiny_corpus: Corpus) -> None:
-        result = search(tiny_corpus, word2vec={}, blends={})
+    def test_is_believed_by_all_songs_and_not_by_a_few_lucky_ones(
+        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A high sharpness is better by 20 of these 207 songs, and worse by all of them."""
+        default = replace(POOR, blend=replace(POOR.blend, vector_share=0.5))
+        grid: Grid = {"sharpness": (4, 5, 8)}
+
+        def found(cases: int) -> Settings:
+            result = tune(corpus, default, FOR_EVER, cases=cases, word2vec={}, blends=grid, seed=4)
+            return result.best.settings
+
+        monkeypatch.setattr(tuning, "_GLIMPSE", 1)
+        lucky = found(cases=20)
+        assert gain(corpus, lucky) < gain(corpus, default)
+        monkeypatch.setattr(tuning, "_GLIMPSE", 11)
+        assert found(cases=220) == default
+
+    def test_is_the_default_where_nothing_else_may_be_tried(self, corpus: Corpus) -> None:
+        result = search(corpus, word2vec={}, blends={})
         assert result.best is result.default
         assert result.trials == 1
 
-    def test_keeps_what_no_grid_names(self, tiny_corpus: Corpus) -> None:
-        found = search(tiny_corpus).best.settings
+    def test_keeps_what_no_grid_names(self, corpus: Corpus) -> None:
+        found = search(corpus).best.settings
         restored = replace(found.hyperparameters, window=2, epochs=1)
         assert restored == POOR.hyperparameters
         assert replace(found.blend, sharpness=1, vector_share=1.0) == POOR.blend
 
-    def test_is_the_same_for_the_same_seed(self, tiny_corpus: Corpus) -> None:
+    def test_is_the_same_for_the_same_seed(self, corpus: Corpus) -> None:
         grid: Grid = {"window": range(3, 9), "alpha": (0.02, 0.05, 0.1)}
         first, second, other = Clock(), Clock(), Clock()
         for clock, seed in ((first, 5), (second, 5), (other, 6)):
-            search(tiny_corpus, 40, word2vec=grid, blends={}, seed=seed, clock=clock)
+            search(corpus, 40, word2vec=grid, blends={}, seed=seed, clock=clock)
         assert first.told == second.told
         assert first.told != other.told
 
 
 class TestTheParts:
-    def test_the_test_part_is_not_looked_at(self, tiny_corpus: Corpus) -> None:
-        changed = reversed_in(tiny_corpus, TEST)
-        assert len(changed.playlists.songs) < len(tiny_corpus.playlists.songs)
-        assert search(changed) == search(tiny_corpus)
+    def test_the_test_part_is_not_looked_at(self, corpus: Corpus) -> None:
+        changed = reversed_in(corpus, TEST)
+        assert len(changed.playlists.songs) < len(corpus.playlists.songs)
+        assert search(changed) == search(corpus)
 
-    def test_the_validation_part_decides(self, tiny_corpus: Corpus) -> None:
-        changed = reversed_in(tiny_corpus, VALIDATION)
-        assert search(changed, 0).default.quality != search(tiny_corpus, 0).default.quality
+    def test_the_validation_part_decides(self, corpus: Corpus) -> None:
+        changed = reversed_in(corpus, VALIDATION)
+        assert search(changed, 0).default.quality != search(corpus, 0).default.quality
 
     def test_models_are_trained_on_the_training_part_alone(
-        self, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = []
 
@@ -157,37 +180,37 @@ class TestTheParts:
             return train(corpus, settings, blend=blend)
 
         monkeypatch.setattr(tuning, "train", spy)
-        search(tiny_corpus)
-        training = split(tiny_corpus, Part.VALIDATION).training.playlists.songs.tolist()
+        search(corpus)
+        training = split(corpus, Part.VALIDATION).training.playlists.songs.tolist()
         assert all(songs == training for songs in seen)
 
-    def test_many_cases_are_sampled(self, tiny_corpus: Corpus) -> None:
-        whole = search(tiny_corpus, 0).default.quality
-        sample = tune(tiny_corpus, POOR, 0, cases=50).default.quality
+    def test_many_cases_are_sampled(self, corpus: Corpus) -> None:
+        whole = search(corpus, 0).default.quality
+        sample = tune(corpus, POOR, 0, cases=50).default.quality
         assert sample.targets == 50 < whole.targets
-        assert tune(tiny_corpus, POOR, 0, cases=50).default.quality == sample
-        assert tune(tiny_corpus, POOR, 0, cases=50, seed=1).default.quality != sample
+        assert tune(corpus, POOR, 0, cases=50).default.quality == sample
+        assert tune(corpus, POOR, 0, cases=50, seed=1).default.quality != sample
 
-    def test_a_corpus_without_a_validation_part_is_refused(self, tiny_corpus: Corpus) -> None:
+    def test_a_corpus_without_a_validation_part_is_refused(self, corpus: Corpus) -> None:
         few = Playlists.from_lists([[0, 1], [1, 0]])
         with pytest.raises(EvaluationError, match="the validation part of tiny is empty"):
-            search(replace(tiny_corpus, playlists=few))
+            search(replace(corpus, playlists=few))
 
 
 class TestTheSearch:
     @profile(max_examples=20, deadline=None)
     @given(seconds=st.floats(0, 150))
-    def test_it_overruns_by_less_than_one_trial(self, tiny_corpus: Corpus, seconds: float) -> None:
+    def test_it_overruns_by_less_than_one_trial(self, corpus: Corpus, seconds: float) -> None:
         clock = Clock()
-        result = search(tiny_corpus, seconds, clock=clock)
+        result = search(corpus, seconds, clock=clock)
         before_the_last = (result.trials - 1) * A_TRIAL
         assert before_the_last == 0 or before_the_last < seconds
 
-    def test_without_time_the_default_is_measured_alone(self, tiny_corpus: Corpus) -> None:
-        assert search(tiny_corpus, 0).trials == 1
+    def test_without_time_the_default_is_measured_alone(self, corpus: Corpus) -> None:
+        assert search(corpus, 0).trials == 1
 
     def test_the_blend_is_varied_without_training(
-        self, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trained = []
 
@@ -196,15 +219,15 @@ class TestTheSearch:
             return train(corpus, settings, blend=blend)
 
         monkeypatch.setattr(tuning, "train", spy)
-        assert search(tiny_corpus, word2vec={}).trials > 1
+        assert search(corpus, word2vec={}).trials > 1
         assert trained == [POOR.hyperparameters]
 
-    def test_no_settings_are_tried_twice_and_it_ends(self, tiny_corpus: Corpus) -> None:
+    def test_no_settings_are_tried_twice_and_it_ends(self, corpus: Corpus) -> None:
         everything = 2 * 2 * 2 * 3
-        assert 1 < search(tiny_corpus).trials <= everything
+        assert 1 < search(corpus).trials <= everything
 
     def test_one_setting_of_word2vec_is_changed_before_two_are(
-        self, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+        self, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The default is the best here, since all others are denied their training."""
         tried: list[Settings] = []
@@ -215,18 +238,21 @@ class TestTheSearch:
 
         monkeypatch.setattr(tuning, "train", spy)
         grid: Grid = {"window": (3, 4), "alpha": (0.01, 0.1), "negative": (5, 9)}
-        search(tiny_corpus, word2vec=grid, blends={})
+        search(corpus, word2vec=grid, blends={})
         changes = [len(POOR.changes(settings)) for settings in tried]
         assert changes == [0] + [1] * 5 + [2] * 8
 
 
-class TestTheGrids:
-    @pytest.mark.parametrize("name", [*WORD2VEC_GRID, *BLEND_GRID])
-    def test_hold_the_default_and_others(self, name: str) -> None:
-        values = (WORD2VEC_GRID | BLEND_GRID)[name]  # type: ignore[operator]
-        default = getattr(PRESETS["radio"] if name in WORD2VEC_GRID else Blend(), name)
-        assert default in values
-        assert len(set(values)) == len(values) > 1
+@pytest.mark.parametrize(
+    ("default", "grid"), [(PRESETS["radio"], WORD2VEC_GRID), (Blend(), BLEND_GRID)]
+)
+def test_the_grids_hold_different_values_that_can_be_set(
+    default: Hyperparameters | Blend, grid: Grid
+) -> None:
+    for name, values in grid.items():
+        set_to = {getattr(replace(default, **{name: value}), name) for value in values}
+        assert set_to == set(values)
+        assert len(set_to) == len(values) > 1
 
 
 def test_changes_are_told_by_name() -> None:

@@ -132,3 +132,14 @@ def test_json_holds_all_of_it(report: Report) -> None:
             for metric, estimate in quality.figures().items():
                 assert key[metric] == estimate.value
                 assert key["intervals"][metric] == [estimate.low, estimate.high]
+
+
+def test_the_summary_holds_each_model_by_name_the_one_under_test_first(report: Report) -> None:
+    summary = report.summary()
+    assert summary.targets == report.targets
+    assert [metrics.name for metrics in summary.metrics] == list(report.models)
+    for metrics, model in zip(summary.metrics, report.models.values(), strict=True):
+        assert metrics.hit_rate == model.quality.hit_rate.value
+        assert metrics.reciprocal_rank == model.quality.reciprocal_rank.value
+        assert metrics.ndcg == model.quality.gain.value
+        assert metrics.coverage == model.coverage
