@@ -14,8 +14,8 @@ from services.recommender.model import SongModel
 from services.recommender.ranking import Floats, Ranking
 from services.recommender.served import ServedModel
 
-_CACHED_SONGS = 16_384
-"""Songs whose messages are kept, some 10 MB of them: most answers hold songs that others held."""
+_CACHED_SONGS = 8_192
+"""Songs whose messages are kept, some 5 MB of them: most answers hold songs that others held."""
 
 
 class SongMessages:

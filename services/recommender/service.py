@@ -16,6 +16,7 @@ from services.recommender import paging, requests
 from services.recommender.answers import Answers
 from services.recommender.artifact import ArtifactError
 from services.recommender.catalogue import UnknownSongError
+from services.recommender.index.interface import IndexUnavailableError
 from services.recommender.live import LiveModel
 from services.recommender.messages import describe, refused
 from services.recommender.search import EmptyQueryError
@@ -170,7 +171,10 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
 
     async def _in_background(self, work: Callable[[], Result]) -> Result:
         # An RPC that is cancelled or expires while its work waits takes it out of the queue.
-        return await asyncio.get_running_loop().run_in_executor(self._background, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._background, work)
+        except IndexUnavailableError as error:
+            raise unavailable("INDEX_UNAVAILABLE", str(error)) from None
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -37,9 +37,12 @@ class Neighbours(NamedTuple):
 class VectorIndex(ABC):
     """Finds, among n vectors, those with the largest inner product with a query.
 
-    For cosines, normalise the vectors and the queries. Several threads may search at a time: each
-    search uses one thread of its own for what it computes outside numpy's BLAS, and numpy and faiss
-    release Python's lock meanwhile.
+    For cosines, normalise the vectors and the queries.
+
+    Several threads may search at a time. A search computes in the thread that calls it, and numpy
+    and faiss release Python's lock meanwhile. Only numpy's BLAS may take more threads, as many as
+    the process lets it have; a server that answers many should let it have one
+    (`OPENBLAS_NUM_THREADS=1`).
 
     Args:
         vectors: float32 (n, d), n ≥ 1; may be mapped from disk. They are not copied, and must not

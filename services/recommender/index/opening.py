@@ -47,8 +47,8 @@ def open_index(
         least_recall: Least recall@10, with and without a filter, on a sample of 200 queries.
         cache: Folder in which faiss indexes are kept once they are built, so that processes map
             one copy; None keeps them in memory.
-        queries: float32 (m, d), what will be asked, or things like it, to sample from. By default
-            the vectors themselves, which are easier to find than other queries' answers.
+        queries: float32 (m, d), m ≥ 1, to sample from: what will be asked, or things like it. By
+            default the vectors themselves, whose answers may be easier or harder to find.
 
     Raises:
         IndexURIError: the URI is wrong, its package is missing, or its server cannot be reached.
@@ -97,6 +97,8 @@ def _check_recall(
     index: VectorIndex, uri: str, vectors: Vectors, queries: Vectors, least: float
 ) -> float:
     """The least recall measured; raises IndexRecallError where it is too little."""
+    if len(queries) == 0:
+        raise ValueError("there is no query to measure recall with")
     random = np.random.default_rng(_SEED)
     rows = random.choice(len(queries), min(_QUERIES, len(queries)), replace=False)
     sample = np.ascontiguousarray(queries[np.sort(rows)])

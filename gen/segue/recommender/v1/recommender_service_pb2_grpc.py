@@ -30,7 +30,8 @@ class RecommenderServiceStub:
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
-    model is loaded or the server shuts down, every RPC answers UNAVAILABLE.
+    model is loaded or the server shuts down, every RPC answers UNAVAILABLE; so do those that need an
+    index whose own server does not answer.
     """
 
     def __init__(self, channel):
@@ -81,7 +82,8 @@ class RecommenderServiceServicer:
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
-    model is loaded or the server shuts down, every RPC answers UNAVAILABLE.
+    model is loaded or the server shuts down, every RPC answers UNAVAILABLE; so do those that need an
+    index whose own server does not answer.
     """
 
     def SearchSongs(self, request, context):
@@ -209,7 +211,8 @@ class RecommenderService:
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
-    model is loaded or the server shuts down, every RPC answers UNAVAILABLE.
+    model is loaded or the server shuts down, every RPC answers UNAVAILABLE; so do those that need an
+    index whose own server does not answer.
     """
 
     @staticmethod

@@ -31,7 +31,8 @@ class RecommenderServiceStub:
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
-    model is loaded or the server shuts down, every RPC answers UNAVAILABLE.
+    model is loaded or the server shuts down, every RPC answers UNAVAILABLE; so do those that need an
+    index whose own server does not answer.
     """
 
     @_typing.overload
@@ -91,7 +92,8 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
-    model is loaded or the server shuts down, every RPC answers UNAVAILABLE.
+    model is loaded or the server shuts down, every RPC answers UNAVAILABLE; so do those that need an
+    index whose own server does not answer.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -147,7 +149,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
-    model is loaded or the server shuts down, every RPC answers UNAVAILABLE.
+    model is loaded or the server shuts down, every RPC answers UNAVAILABLE; so do those that need an
+    index whose own server does not answer.
     """
 
     @_abc_1.abstractmethod

@@ -18,7 +18,7 @@ def test_songs_are_like_those_of_a_model() -> None:
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     cosines = np.sort(centred[::20] @ centred.T, axis=1)[:, ::-1]
     np.testing.assert_allclose(
-        np.median(cosines, axis=0)[[1, 10, 50]], [0.76, 0.69, 0.62], atol=0.03
+        np.median(cosines, axis=0)[[1, 10, 50]], [0.76, 0.69, 0.62], atol=0.06
     )
 
 

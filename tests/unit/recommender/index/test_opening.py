@@ -8,7 +8,7 @@ import pytest
 
 from services.recommender.index import opening
 from services.recommender.index.exact import ExactIndex
-from services.recommender.index.interface import VectorIndex, VectorIndexError
+from services.recommender.index.interface import VectorIndex, VectorIndexError, Vectors
 from services.recommender.index.opening import EXACT, IndexRecallError, open_index
 from services.recommender.index.recall import recall
 from services.recommender.index.uri import IndexURI, IndexURIError
@@ -113,6 +113,15 @@ class TestOpenIndex:
                 open_index(BAD, VECTORS, least_recall=1.0, queries=queries)
             measured.append(caught.value.measured)
         assert measured[1] != measured[0]
+
+    @pytest.mark.usefixtures("needs_faiss")
+    @pytest.mark.parametrize(
+        ("queries", "problem"),
+        [(VECTORS[:0], "no query"), (VECTORS[:, :3], "3 dimensions"), (VECTORS * 1e30, "beyond")],
+    )
+    def test_queries_that_measure_nothing_are_refused(self, queries: Vectors, problem: str) -> None:
+        with pytest.raises(ValueError, match=problem):
+            open_index(GOOD, VECTORS, queries=queries)
 
     @pytest.mark.usefixtures("needs_faiss")
     def test_recall_with_a_filter_counts_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
