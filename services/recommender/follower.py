@@ -47,6 +47,9 @@ REACH = 6
 NEIGHBOURS = 120
 """Groups of occurrences that a query keeps, those that say most: a bound on time."""
 
+MOST_QUERIES = 256
+"""Most queries that are answered in one call."""
+
 # An occurrence of a seed is sorted as one number: query (8 bits), place, number of the seed in the
 # query, and what is known of the place. So nothing has to be fetched from elsewhere to compare
 # occurrences, which would take longer than all the rest.
@@ -121,7 +124,12 @@ class Follower:
         Returns:
             Positions, int64 (q, size), ascending, then -1 where there are fewer; and the evidence,
             float64 (q, size), in a unit of the query's own, 0 where there are fewer.
+
+        Raises:
+            ValueError: there are more than `MOST_QUERIES` queries.
         """
+        if len(seeds) > MOST_QUERIES:
+            raise ValueError(f"{len(seeds)} queries at once; ask for at most {MOST_QUERIES}")
         shortlists: tuple[Ints, Floats] = _shortlists(
             self._occurrences(seeds),
             seeds.positions,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from services.recommender.blending import best, blend, seed_shares, tastes
 from services.recommender.columns import offsets_of
-from services.recommender.follower import HISTORY, Follower, Seeds
+from services.recommender.follower import HISTORY, MOST_QUERIES, Follower, Seeds
 from services.recommender.index.exact import ExactIndex
 from services.recommender.index.interface import VectorIndex
 from services.recommender.model import SongModel
@@ -188,16 +188,18 @@ class Ranker:
         for row, query in enumerate(queries):
             by_size.setdefault(query.size, []).append(row)
         rankings: dict[int, Ranking] = {}
-        for rows in by_size.values():
-            answers = self.rank(self.shortlist([queries[row] for row in rows]))
-            rankings.update(zip(rows, answers, strict=True))
+        for members in by_size.values():
+            for begin in range(0, len(members), MOST_QUERIES):
+                rows = members[begin : begin + MOST_QUERIES]
+                answers = self.rank(self.shortlist([queries[row] for row in rows]))
+                rankings.update(zip(rows, answers, strict=True))
         return [rankings[row] for row in range(len(queries))]
 
     def shortlist(self, queries: Sequence[Query]) -> Shortlist:
         """Let playlists propose songs; quick, whatever the size of the catalogue.
 
         Args:
-            queries: At least one, all of one size.
+            queries: At least one, at most `MOST_QUERIES`, all of one size.
         """
         seeds = _seeds(queries)
         barred = [query.barred for query in queries]

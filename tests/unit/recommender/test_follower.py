@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from services.recommender.blend import Blend
 from services.recommender.continuations import Continuations
-from services.recommender.follower import HISTORY, OCCURRENCES, REACH, Follower, Seeds
+from services.recommender.follower import HISTORY, MOST_QUERIES, OCCURRENCES, REACH, Follower, Seeds
 from services.recommender.playlists import Playlists
 
 SONGS = 6
@@ -121,6 +121,13 @@ def test_contributions_of_the_seeds_add_up_to_the_evidence(
     assert parts.shape == (len(found), len(query))
     # Seeds that cancel each other out leave no one to credit.
     np.testing.assert_allclose(parts.sum(axis=1), list(found.values()), rtol=1e-6, atol=1e-6)
+
+
+def test_more_queries_than_fit_are_refused() -> None:
+    seeds = seeds_of(*[[(0, 1.0)]] * (MOST_QUERIES + 1))
+    offsets = np.zeros(MOST_QUERIES + 2, np.int64)
+    with pytest.raises(ValueError, match="257 queries at once"):
+        follower_of([[0, 1]]).shortlists(seeds, NONE, offsets, 3)
 
 
 class TestAShortlist:

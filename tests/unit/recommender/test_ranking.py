@@ -133,6 +133,12 @@ class TestEveryAnswer:
                 assert alone.positions.tolist() == together.positions.tolist()
                 assert alone.scores.tolist() == together.scores.tolist()
 
+    def test_is_the_same_among_hundreds(self, tiny_model: SongModel) -> None:
+        ranker = ranker_of(tiny_model)
+        asked = [query(k % 60, (7 * k + 1) % 60) for k in range(600)]
+        for one, together in zip(asked, ranker.next_songs(asked), strict=True):
+            assert ranker.next_songs([one])[0].positions.tolist() == together.positions.tolist()
+
     @settings(max_examples=100, deadline=None)
     @given(st.data())
     def test_is_explained_by_contributions_that_add_up(self, data: st.DataObject) -> None:
