@@ -173,7 +173,10 @@ def start_seconds(models: Path, logs: Path) -> float:
 
 
 def process_mb(load: Load, models: Path, logs: Path) -> float:
-    """Private memory of the largest of three processes of one server, after some load."""
+    """Memory of its own of the largest of three processes of one server, after some load.
+
+    Pages of the mapped model are not: they are the system's cache, whichever process read them.
+    """
     port = Ports.free().recommender
     flags = (f"--models={models}", "--metrics-port=null", "--processes=3")
     with server("recommender", port, logs, *flags) as member:
@@ -181,7 +184,8 @@ def process_mb(load: Load, models: Path, logs: Path) -> float:
             time.sleep(0.05)
         load.run(port, "RecommendSongs", "single", 3 * CONCURRENCY)
         workers = psutil.Process(member.process.pid).children()
-        return float(max(worker.memory_full_info().uss for worker in workers)) / 2**20
+        own = [sum(m.private_dirty for m in worker.memory_maps()) for worker in workers]
+        return float(max(own)) / 2**20
 
 
 def measure(
