@@ -143,7 +143,7 @@ def test_sigterm_turns_health_first_and_lets_live_streams_finish(start: StartSer
         stub = generator_service_pb2_grpc.GeneratorServiceStub(channel)
         request = generator.GenerateStreamRequest(
             prompt="A story:",
-            stopping=generation_pb2.Stopping(max_new_tokens=40, ignore_eos=True),
+            stopping=generation_pb2.Stopping(max_new_tokens=20, ignore_eos=True),
         )
         events = stub.GenerateStream(request)
         next(events)
@@ -153,7 +153,7 @@ def test_sigterm_turns_health_first_and_lets_live_streams_finish(start: StartSer
         watch.cancel()
         last = list(events)[-1]
         assert last.finished.reason == generation_pb2.FINISH_REASON_LENGTH
-        assert last.finished.usage.generated_tokens == 40
+        assert last.finished.usage.generated_tokens == 20
         assert member.process.wait(10) == 0
 
 
