@@ -1,6 +1,7 @@
 """The life of a server process: start, serve, drain, stop."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -63,6 +64,9 @@ class Server:
         else:
             await self._service.start()
             await self._listen()
+        # What is there now stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", extra={"host": self._settings.host, "port": self.port})
 

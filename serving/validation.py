@@ -1,8 +1,10 @@
 """Turns protobuf requests into typed request models, and their errors into field violations."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -70,14 +72,19 @@ def validate(model: type[Model], message: Message) -> Model:
 
 def _fields(message: Message) -> dict[str, Any]:
     """The fields that are set, by name."""
-    return {field.name: _value(value) for field, value in message.ListFields()}
+    return {_name(field): _value(value) for field, value in message.ListFields()}
+
+
+@cache
+def _name(field: FieldDescriptor) -> str:
+    return str(field.name)  # protobuf makes this string anew each time
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, Message):
-        return _fields(value)
     if isinstance(value, (str, bytes, int, float)):
         return value
+    if isinstance(value, Message):
+        return _fields(value)
     return [_value(item) for item in value]
 
 

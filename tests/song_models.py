@@ -100,4 +100,4 @@ def numbered_model(version: str, songs: int = 20) -> SongModel:
 def served(model: SongModel) -> ServedModel:
     """A model that is ready to answer."""
     indexes = ExactIndex(model.unit_vectors), ExactIndex(model.output_vectors)
-    return ServedModel(model, Ranker(model, *indexes), Ranker(model, *indexes))
+    return ServedModel(model, Ranker(model, *indexes))

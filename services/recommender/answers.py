@@ -1,22 +1,24 @@
 """One model's answers as the contract's messages: ids outside, positions inside."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
 from services.recommender import paging, requests
-from services.recommender.catalogue import UnknownSongError
+from services.recommender.columns import offsets_of
 from services.recommender.filters import TagFilter
-from services.recommender.messages import SongMessages, add_reasons
-from services.recommender.ranking import NO_SONGS, Positions, Query, Ranking
+from services.recommender.messages import add_reasons, song_message
+from services.recommender.ranking import NO_SONGS, Floats, Positions, Query, Ranking
 from services.recommender.served import ServedModel
+from services.recommender.wire import SongWriter
+
+_BY_SEEDS = pb.RECOMMENDATION_BASIS_SEEDS
+_BY_POPULARITY = pb.RECOMMENDATION_BASIS_POPULARITY
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A checked request for what comes next, as a query for the model at hand.
 
     Attributes:
@@ -40,32 +42,20 @@ class Answers:
     def __init__(self, served: ServedModel) -> None:
         self.served = served
         self.version = served.model.version
-        self.songs = SongMessages(served.model)
-
-    def positions(self, song_ids: Iterable[str]) -> tuple[dict[str, int], list[str]]:
-        """The positions of the ids that are known, by id, and the ids that are not; each once."""
-        find = self.served.model.catalogue.position
-        known: dict[str, int] = {}
-        unknown: dict[str, None] = {}
-        for song_id in song_ids:
-            try:
-                known[song_id] = find(song_id)
-            except UnknownSongError:
-                unknown[song_id] = None
-        return known, list(unknown)
+        self._writer = SongWriter(served.model)
 
     def get(self, song_ids: Sequence[str]) -> pb.GetSongsResponse:
         """Songs by id."""
-        known, unknown = self.positions(song_ids)
+        known, unknown = self._known(song_ids)
         return pb.GetSongsResponse(
-            songs=map(self.songs.song, known.values()),
+            songs=[song_message(self.served.model, position) for position in known.values()],
             unknown_song_ids=unknown,
             model_version=self.version,
         )
 
     def embeddings(self, song_ids: Sequence[str]) -> pb.GetEmbeddingsResponse:
         """Vectors by id."""
-        known, unknown = self.positions(song_ids)
+        known, unknown = self._known(song_ids)
         model = self.served.model
         return pb.GetEmbeddingsResponse(
             embeddings=[
@@ -86,12 +76,12 @@ class Answers:
         Raises:
             EmptyQueryError: there is no word.
         """
-        size = wanted.page_size
-        hits = self.served.model.search.search(wanted.query, offset=offset, limit=size + 1)
+        model, size = self.served.model, wanted.page_size
+        hits = model.search.search(wanted.query, offset=offset, limit=size + 1)
         more = len(hits) > size
         return pb.SearchSongsResponse(
             matches=[
-                pb.SongMatch(song=self.songs.song(hit.position), score=hit.score)
+                pb.SongMatch(song=song_message(model, hit.position), score=hit.score)
                 for hit in hits[:size]
             ],
             next_page_token=paging.encode(offset + size, wanted.query) if more else "",
@@ -107,65 +97,123 @@ class Answers:
         position = self.served.model.catalogue.position(wanted.song_id)
         ranking = self.served.ranker.similar(position, wanted.limit, exact=wanted.exact)
         response = pb.FindSimilarSongsResponse(model_version=self.version)
-        self.songs.add(ranking, response.songs)
+        response.MergeFromString(*self._frames([ranking]))
         return response
 
-    def asked(self, wanted: requests.RecommendSongs) -> Asked:
-        """Turn a request into a query."""
-        known, unknown = self.positions(seed.song_id for seed in wanted.seeds)
-        seeds = (
-            [seed for seed in wanted.seeds if seed.song_id in known] if unknown else wanted.seeds
+    def asked(self, wanted: Sequence[requests.RecommendSongs]) -> list[Asked]:
+        """Turn requests into queries; the ids of all their seeds are looked up at once."""
+        ids = [seed.song_id for one in wanted for seed in one.seeds]
+        weights = np.array([seed.weight for one in wanted for seed in one.seeds])
+        positions = self.served.model.catalogue.positions(ids)
+        asked, end = [], 0
+        for one in wanted:
+            begin, end = end, end + len(one.seeds)
+            seeds = slice(begin, end)
+            asked.append(self._asked(one, ids[seeds], positions[seeds], weights[seeds]))
+        return asked
+
+    def quick(
+        self, wanted: Sequence[requests.RecommendSongs]
+    ) -> list[pb.RecommendSongsResponse | None]:
+        """The responses to requests, computed together; None for those that take longer."""
+        asked = self.asked(wanted)
+        rankings = self.served.ranker.quick([one.query for one in asked])
+        quick = {
+            row: ranking
+            for row, ranking in enumerate(rankings)
+            if ranking is not None and not asked[row].explain
+        }
+        made = self._responses([asked[row] for row in quick], list(quick.values()))
+        responses = dict(zip(quick, made, strict=True))
+        return [responses.get(row) for row in range(len(wanted))]
+
+    def batch(self, wanted: Sequence[requests.RecommendSongs]) -> list[pb.RecommendSongsResponse]:
+        """The responses to requests, computed together."""
+        asked = self.asked(wanted)
+        rankings = self.served.ranker.next_songs([one.query for one in asked])
+        responses = self._responses(asked, rankings)
+        for one, ranking, response in zip(asked, rankings, responses, strict=True):
+            if one.explain and ranking.by_seeds:
+                reasons = self.served.ranker.reasons(one.query, ranking)
+                add_reasons(response.songs, one.seed_ids, *reasons)
+        return responses
+
+    def _responses(
+        self, asked: Sequence[Asked], rankings: Sequence[Ranking]
+    ) -> list[pb.RecommendSongsResponse]:
+        """Responses without reasons."""
+        responses = []
+        for one, ranking, songs in zip(asked, rankings, self._frames(rankings), strict=True):
+            response = pb.RecommendSongsResponse(
+                basis=_BY_SEEDS if ranking.by_seeds else _BY_POPULARITY,
+                unknown_song_ids=one.unknown_song_ids,
+                model_version=self.version,
+                unknown_tags=one.unknown_tags,
+            )
+            response.MergeFromString(songs)
+            responses.append(response)
+        return responses
+
+    def _frames(self, rankings: Sequence[Ranking]) -> list[bytes]:
+        """The songs of rankings, as `SongWriter.scored` writes them."""
+        if not rankings:
+            return []
+        positions = [ranking.positions for ranking in rankings]
+        return self._writer.scored(
+            np.concatenate(positions),
+            np.concatenate([ranking.scores for ranking in rankings]),
+            offsets_of(map(len, positions)),
         )
+
+    def _asked(
+        self,
+        wanted: requests.RecommendSongs,
+        seed_ids: Sequence[str],
+        positions: Positions,
+        weights: Floats,
+    ) -> Asked:
+        known = positions >= 0
+        unknown: Sequence[str] = ()
+        if np.count_nonzero(known) < len(known):
+            unknown = [seed_ids[row] for row in np.flatnonzero(~known).tolist()]
+            seed_ids = [seed_ids[row] for row in np.flatnonzero(known).tolist()]
+            positions, weights = positions[known], weights[known]
         tags = None
         if wanted.tags is not None:
             tags = TagFilter(wanted.tags.all_of, wanted.tags.any_of, wanted.tags.none_of)
         return Asked(
             query=Query(
-                seeds=np.array([known[seed.song_id] for seed in seeds], np.int64),
-                weights=np.array([seed.weight for seed in seeds], np.float64),
+                seeds=positions,
+                weights=weights,
                 limit=wanted.limit,
                 excluded=self._excluded(wanted.exclude_song_ids, tags),
                 max_per_artist=wanted.max_per_artist,
                 diversity=wanted.diversity,
                 exact=wanted.exact,
             ),
-            seed_ids=[seed.song_id for seed in seeds],
-            unknown_song_ids=unknown,
+            seed_ids=seed_ids,
+            unknown_song_ids=list(dict.fromkeys(unknown)),
             unknown_tags=tags.unknown(self.served.model.catalogue) if tags else (),
             explain=wanted.explain,
         )
 
-    def fill(self, response: pb.RecommendSongsResponse, asked: Asked, ranking: Ranking) -> None:
-        """Fill the response to a request, given its ranking."""
-        response.basis = (
-            pb.RECOMMENDATION_BASIS_SEEDS
-            if ranking.by_seeds
-            else pb.RECOMMENDATION_BASIS_POPULARITY
-        )
-        response.unknown_song_ids.extend(asked.unknown_song_ids)
-        response.model_version = self.version
-        response.unknown_tags.extend(asked.unknown_tags)
-        self.songs.add(ranking, response.songs)
-        if asked.explain and ranking.by_seeds:
-            reasons = self.served.ranker.reasons(asked.query, ranking)
-            add_reasons(response.songs, asked.seed_ids, *reasons)
-
-    def batch(
-        self,
-        wanted: Sequence[requests.RecommendSongs],
-        responses: "RepeatedCompositeFieldContainer[pb.RecommendSongsResponse]",
-    ) -> None:
-        """Add the responses to requests, computed together; for the background thread."""
-        asked = [self.asked(one) for one in wanted]
-        rankings = self.served.background.next_songs([one.query for one in asked])
-        for one, ranking in zip(asked, rankings, strict=True):
-            self.fill(responses.add(), one, ranking)
-
     def _excluded(self, song_ids: Sequence[str], tags: TagFilter | None) -> Positions:
         if not song_ids and tags is None:
             return NO_SONGS
-        known, _ = self.positions(song_ids)
-        by_id = np.array(list(known.values()), np.int64)
+        catalogue = self.served.model.catalogue
+        positions = catalogue.positions(song_ids)
+        by_id = positions[positions >= 0]
         if tags is None:
             return by_id
-        return np.union1d(by_id, tags.failing(self.served.model.catalogue))
+        return np.union1d(by_id, tags.failing(catalogue))
+
+    def _known(self, song_ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+        """The positions of the ids that are known, by id, and the ids that are not; each once."""
+        once = list(dict.fromkeys(song_ids))
+        positions = self.served.model.catalogue.positions(once).tolist()
+        known = {
+            song_id: position
+            for song_id, position in zip(once, positions, strict=True)
+            if position >= 0
+        }
+        return known, [song_id for song_id in once if song_id not in known]

@@ -17,6 +17,7 @@ from services.recommender.compiled import (
     INT_ROWS,
     INTS,
     VECTORS,
+    compiled,
     compiled_for,
 )
 
@@ -49,9 +50,12 @@ def seed_shares(weights: Floats, offsets: Ints, recency: float) -> Floats:
     return shares
 
 
-@compiled_for(INTS, FLOATS, INTS, VECTORS)
-def tastes(positions: Ints, shares: Floats, offsets: Ints, vectors: Vectors) -> Vectors:
-    """Mean vector of each query's seeds, weighted by their shares, float32 (q, d)."""
+@compiled_for(INTS, FLOATS, INTS, FLOAT, VECTORS)
+def tastes(
+    positions: Ints, weights: Floats, offsets: Ints, recency: float, vectors: Vectors
+) -> Vectors:
+    """Mean vector of each query's seeds, weighted by their `seed_shares`, float32 (q, d)."""
+    shares = seed_shares(weights, offsets, recency)
     result = np.zeros((len(offsets) - 1, vectors.shape[1]), np.float32)
     for query in range(len(offsets) - 1):
         for seed in range(offsets[query], offsets[query + 1]):
@@ -69,58 +73,86 @@ def _dot(one: Vectors, other: Vectors) -> float:
     return float(total)
 
 
-@compiled_for(INT_ROWS, FLOAT_ROWS, VECTORS, VECTORS, FLOAT)
-def blend(
+@compiled
+def _score(
     positions: Ints, evidence: Floats, taste: Vectors, outputs: Vectors, vector_share: float
 ) -> tuple[Floats, Floats]:
-    """Score the songs at hand for each query.
-
-    Args:
-        positions: int64 (q, m), positions of songs, then -1 where there are fewer.
-        evidence: float64 (q, m), what playlists say, in any unit.
-        taste: float32 (q, d), mean input vectors of the seeds.
-        outputs: float32 (n, d), output vectors of all songs.
-        vector_share: Weight of the vectors, 0 to 1; where playlists say nothing it is 1.
-
-    Returns:
-        Scores, and the part of them that rests on playlists, float64 (q, m); the scores of a query
-        add up to 1 unless evidence is negative, and are -inf where there is no song.
-    """
-    scores = np.full(positions.shape, -np.inf)
-    parts = np.zeros(positions.shape)
-    for query in range(len(positions)):
-        count = 0
-        while count < positions.shape[1] and positions[query, count] >= 0:
-            count += 1
-        if count == 0:
-            continue
-        total = np.abs(evidence[query, :count]).sum()
-        share = vector_share if total > 0.0 else 1.0
-        if total > 0.0:
-            parts[query, :count] = (1.0 - share) * evidence[query, :count] / total
-        logits = np.empty(count)
-        for row in range(count):
-            logits[row] = _dot(outputs[positions[query, row]], taste[query])
-        likely = np.exp(logits - logits.max())
-        scores[query, :count] = parts[query, :count] + share * likely / likely.sum()
-    return scores, parts
+    """Scores of one query's songs, and the part of them that rests on playlists."""
+    parts = np.zeros(len(positions))
+    total = np.abs(evidence).sum()
+    share = vector_share if total > 0.0 else 1.0
+    if total > 0.0:
+        parts[:] = (1.0 - share) * evidence / total
+    likely = np.empty(len(positions))
+    for row in range(len(positions)):
+        likely[row] = _dot(outputs[positions[row]], taste)
+    likely = np.exp(likely - likely.max())
+    return parts + share * likely / likely.sum(), parts
 
 
-@compiled_for(FLOAT_ROWS, INT)
-def best(scores: Floats, limit: int) -> Ints:
-    """Columns of the highest scores of each row, int64 (q, limit); equal ones as they stand.
+@compiled
+def _best(positions: Ints, scores: Floats, limit: int) -> Ints:
+    """Rows of the highest scores, best first, at most `limit`; equal ones by position.
 
     Insertion into a short list beats a sort, as nearly all scores are not among the best.
     """
-    order = np.empty((len(scores), limit), np.int64)
-    for query in range(len(scores)):
-        mine, row = order[query], scores[query]
-        for column in range(len(row)):
-            if column >= limit and row[column] <= row[mine[limit - 1]]:
-                continue
-            slot = min(column, limit - 1)
-            while slot > 0 and row[mine[slot - 1]] < row[column]:
-                mine[slot] = mine[slot - 1]
-                slot -= 1
-            mine[slot] = column
+    order = np.empty(min(limit, len(scores)), np.int64)
+    for row in range(len(scores)):
+        slot = min(row, len(order))
+        while slot > 0 and (
+            scores[order[slot - 1]] < scores[row]
+            or (
+                scores[order[slot - 1]] == scores[row]
+                and positions[order[slot - 1]] > positions[row]
+            )
+        ):
+            slot -= 1
+            if slot + 1 < len(order):
+                order[slot + 1] = order[slot]
+        if slot < len(order):
+            order[slot] = row
     return order
+
+
+@compiled_for(INT_ROWS, FLOAT_ROWS, INTS, VECTORS, VECTORS, FLOAT, INT)
+def blend(
+    positions: Ints,
+    evidence: Floats,
+    counts: Ints,
+    taste: Vectors,
+    outputs: Vectors,
+    vector_share: float,
+    limit: int,
+) -> tuple[Ints, Floats, Floats]:
+    """Score the songs at hand for each query, and choose the best.
+
+    Args:
+        positions: int64 (q, m), positions of songs.
+        evidence: float64 (q, m), what playlists say, in any unit.
+        counts: int64 (q,), how many of the m songs there are; those behind are no songs.
+        taste: float32 (q, d), mean input vectors of the seeds.
+        outputs: float32 (n, d), output vectors of all songs.
+        vector_share: Weight of the vectors, 0 to 1; where playlists say nothing it is 1.
+        limit: How many are chosen.
+
+    Returns:
+        Positions, int64 (q, limit), best first, equally good ones by position; their scores, and
+        the part of them that rests on playlists, float64 (q, limit). Where there are fewer songs,
+        what stands behind them means nothing. The scores of all songs of a query add up to 1
+        unless evidence is negative.
+    """
+    best = np.empty((len(positions), limit), np.int64)
+    best_scores, best_parts = np.empty(best.shape), np.empty(best.shape)
+    for query in range(len(positions)):
+        mine = positions[query, : counts[query]]
+        if len(mine) == 0:
+            continue
+        scores, parts = _score(
+            mine, evidence[query, : counts[query]], taste[query], outputs, vector_share
+        )
+        order = _best(mine, scores, limit)
+        for row in range(len(order)):
+            best[query, row] = mine[order[row]]
+            best_scores[query, row] = scores[order[row]]
+            best_parts[query, row] = parts[order[row]]
+    return best, best_scores, best_parts

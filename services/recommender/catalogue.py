@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.recommender.columns import StringColumn, check_offsets, offsets_of, ragged
+from services.recommender.compiled import BYTES, INTS, INTS_32, compiled, compiled_for
 
-_NO_YEAR = np.iinfo(np.int16).min
+NO_YEAR = np.iinfo(np.int16).min
 
 _COLUMNS = ("ids", "titles", "artists", "tag_names")
 _DTYPES: dict[str, type[np.integer[Any]]] = {
@@ -72,6 +73,7 @@ class Catalogue:
         tag_names: All tags.
         tags: int32 (t,), rows of `tag_names`, song after song.
         tag_offsets: int64 (n + 1,), where each song's tags begin and end.
+        years: int16 (n,), `NO_YEAR` where the year is not known.
 
     Args:
         arrays: what `arrays()` of another catalogue returned.
@@ -84,8 +86,8 @@ class Catalogue:
         _check_kinds(arrays)
         self.tags, self.tag_offsets = arrays["tags"], arrays["tag_offsets"]
         self.artist_numbers = arrays["artist_numbers"]
-        self._years = arrays["years"]
-        self._slots = arrays["id_slots"].data
+        self.years = arrays["years"]
+        self._slots = arrays["id_slots"]
         self.ids = StringColumn.among(arrays, "ids")
         self.titles = StringColumn.among(arrays, "titles")
         self.artists = StringColumn.among(arrays, "artists")
@@ -129,33 +131,46 @@ class Catalogue:
         return len(self.ids)
 
     def __getitem__(self, position: int) -> Song:
-        year = int(self._years[position])
+        year = int(self.years[position])
         begin, end = self.tag_offsets[position], self.tag_offsets[position + 1]
         return Song(
             id=self.ids[position],
             title=self.titles[position],
             artist=self.artists[position],
             tags=tuple(self.tag_names[int(tag)] for tag in self.tags[begin:end]),
-            year=None if year == _NO_YEAR else year,
+            year=None if year == NO_YEAR else year,
         )
+
+    def positions(self, song_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Where the songs with these ids stand, int64; -1 for an id that no song has.
+
+        Raises:
+            TypeError: one is no string; a number is never taken for a position.
+        """
+        try:
+            encoded = [song_id.encode(errors="surrogatepass") for song_id in song_ids]
+        except AttributeError:
+            raise TypeError("a song id is a string") from None
+        found: NDArray[np.int64] = _look_up(
+            np.frombuffer(b"".join(encoded), np.uint8),
+            np.fromiter(map(len, encoded), np.int64, len(encoded)),
+            self._slots,
+            self.ids.data,
+            self.ids.offsets,
+        )
+        return found
 
     def position(self, song_id: str) -> int:
         """Where the song with this id stands.
 
         Raises:
             UnknownSongError: no song has it.
-            TypeError: it is not a string; a number is never taken for a position.
+            TypeError: it is no string.
         """
-        if not isinstance(song_id, str):
-            raise TypeError(f"a song id is a string, not {type(song_id).__name__}")
-        wanted = song_id.encode(errors="surrogatepass")
-        last = len(self._slots) - 1
-        slot = crc32(wanted) & last
-        while (position := self._slots[slot]) >= 0:
-            if self.ids.encoded(position) == wanted:
-                return int(position)
-            slot = (slot + 1) & last
-        raise UnknownSongError(song_id)
+        position = int(self.positions([song_id])[0])
+        if position < 0:
+            raise UnknownSongError(song_id)
+        return position
 
     def tagged(self, tag: str) -> NDArray[np.int64]:
         """Positions of the songs that have a tag, ascending; none for a tag that is not known."""
@@ -182,7 +197,7 @@ class Catalogue:
             "titles": len(self.titles),
             "artists": len(self.artists),
             "tag_offsets": len(self.tag_offsets) - 1,
-            "years": len(self._years),
+            "years": len(self.years),
             "artist_numbers": len(self.artist_numbers),
         }
         for name, count in rows.items():
@@ -201,9 +216,9 @@ def _arrays(name: str, strings: Iterable[str]) -> dict[str, NDArray[Any]]:
 
 def _years(songs: list[Song]) -> NDArray[np.int16]:
     for song in songs:
-        if song.year is not None and not _NO_YEAR < song.year <= np.iinfo(np.int16).max:
+        if song.year is not None and not NO_YEAR < song.year <= np.iinfo(np.int16).max:
             raise ValueError(f"the year {song.year} of song {song.id!r} is out of range")
-    return np.array([_NO_YEAR if song.year is None else song.year for song in songs], np.int16)
+    return np.array([NO_YEAR if song.year is None else song.year for song in songs], np.int16)
 
 
 def number_artists(artists: Iterable[str]) -> NDArray[np.int32]:
@@ -236,6 +251,58 @@ def hash_ids(song_ids: Sequence[bytes]) -> NDArray[np.int32]:
             slot = (slot + 1) & last
         slots[slot] = position
     return np.array(slots, np.int32)
+
+
+def _crc_steps() -> NDArray[np.uint32]:
+    """What each byte does to a CRC-32, as zlib computes it."""
+    steps = np.arange(256)
+    for _ in range(8):
+        steps = (steps >> 1) ^ (0xEDB88320 * (steps & 1))
+    return steps.astype(np.uint32)
+
+
+_CRC_STEPS = _crc_steps()
+
+
+@compiled
+def _crc32(data: NDArray[np.uint8]) -> int:
+    crc = np.uint32(0xFFFFFFFF)
+    for byte in data:
+        crc = _CRC_STEPS[(crc ^ byte) & 0xFF] ^ (crc >> np.uint32(8))
+    return int(crc ^ np.uint32(0xFFFFFFFF))
+
+
+@compiled
+def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    if len(one) != len(other):
+        return False
+    for k in range(len(one)):  # noqa: SIM110 - compiled, it beats a generator
+        if one[k] != other[k]:
+            return False
+    return True
+
+
+@compiled_for(BYTES, INTS, INTS_32, BYTES, INTS)
+def _look_up(
+    data: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    slots: NDArray[np.int32],
+    ids: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Find ids, that stand one behind the other, in the table that `hash_ids` makes."""
+    found = np.empty(len(lengths), np.int64)
+    begin, last = 0, len(slots) - 1
+    for row in range(len(lengths)):
+        wanted = data[begin : begin + lengths[row]]
+        begin += lengths[row]
+        slot = _crc32(wanted) & last
+        while slots[slot] >= 0 and not _equal(
+            wanted, ids[offsets[slots[slot]] : offsets[slots[slot] + 1]]
+        ):
+            slot = (slot + 1) & last
+        found[row] = slots[slot]
+    return found
 
 
 def _check_kinds(arrays: Mapping[str, NDArray[Any]]) -> None:

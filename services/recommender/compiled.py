@@ -22,6 +22,7 @@ def _array(dtype: types.Type, dimensions: int, *, readonly: bool = True) -> type
 INTS = _array(types.int64, 1)
 INT_ROWS = _array(types.int64, 2)
 INTS_32 = _array(types.int32, 1)
+INTS_16 = _array(types.int16, 1)
 BYTES = _array(types.uint8, 1)
 SHORTS = _array(types.uint16, 1)
 FLOATS = _array(types.float64, 1)
@@ -35,6 +36,10 @@ compiled = njit(cache=True, nogil=True)
 """For loops that other loops call; they are compiled with these."""
 
 
-def compiled_for(*arguments: types.Type) -> Callable[[Loop], Loop]:
-    """For loops that Python calls, with arguments of the types given."""
-    return cast("Callable[[Loop], Loop]", njit(arguments, cache=True, nogil=True))
+def compiled_for(*arguments: types.Type, nogil: bool = False) -> Callable[[Loop], Loop]:
+    """For loops that Python calls, with arguments of the types given.
+
+    `nogil` lets other threads run meanwhile; it pays for loops that take longer than a thread waits
+    to get the interpreter back.
+    """
+    return cast("Callable[[Loop], Loop]", njit(arguments, cache=True, nogil=nogil))

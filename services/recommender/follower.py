@@ -12,6 +12,7 @@ too few for array operations to pay.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,41 +26,26 @@ from services.recommender.compiled import (
     INTS,
     INTS_32,
     SHORTS,
-    WORK_BYTES,
-    WORK_FLOATS,
     compiled,
     compiled_for,
 )
 from services.recommender.continuations import Continuations
+from services.recommender.occurrences import (
+    groups,
+    occurrences,
+    place_of,
+    power,
+    scale_of,
+    seed_of,
+    span,
+)
+from services.recommender.selection import largest
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 HISTORY = 30
 """Seeds that count, the latest; what was played before them says nothing more."""
-
-OCCURRENCES = 300
-"""Most occurrences of one seed that are looked at, the last of the corpus: a bound on time."""
-
-REACH = 6
-"""How many songs before and after a seed are evidence."""
-
-NEIGHBOURS = 120
-"""Groups of occurrences that a query keeps, those that say most: a bound on time."""
-
-MOST_QUERIES = 256
-"""Most queries that are answered in one call."""
-
-# An occurrence of a seed is sorted as one number: query (8 bits), place, number of the seed in the
-# query, and what is known of the place. So nothing has to be fetched from elsewhere to compare
-# occurrences, which would take longer than all the rest.
-_PLACE_BITS, _SEED_BITS, _BEFORE_BITS, _AFTER_BITS, _LENGTH_BITS = 31, 5, 3, 4, 12
-_AFTER_SHIFT = _LENGTH_BITS
-_BEFORE_SHIFT = _AFTER_SHIFT + _AFTER_BITS
-_SEED_SHIFT = _BEFORE_SHIFT + _BEFORE_BITS
-_PLACE_SHIFT = _SEED_SHIFT + _SEED_BITS
-_QUERY_SHIFT = _PLACE_SHIFT + _PLACE_BITS
-_NEW, _TOUCHED, _BLOCKED = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +67,7 @@ class Seeds:
 
 
 class Follower:
-    """Finds what comes next. It has working memory of its own, so each thread needs its own.
+    """Finds what comes next; any number of threads may ask.
 
     Args:
         continuations: Where to look.
@@ -89,15 +75,13 @@ class Follower:
     """
 
     def __init__(self, continuations: Continuations, blend: Blend) -> None:
-        songs, playlists = len(continuations.offsets) - 1, len(continuations.bounds) - 1
-        self._places = (
+        playlists = len(continuations.bounds) - 1
+        self._corpus: tuple[Any, ...] = (
             continuations.places,
             continuations.before,
             continuations.after,
             continuations.lengths,
             continuations.offsets,
-        )
-        self._corpus = (
             continuations.songs,
             np.log1p(playlists / np.maximum(1, np.diff(continuations.offsets))),
             blend.recency,
@@ -105,14 +89,10 @@ class Follower:
             blend.backward,
             blend.sharpness,
         )
-        longest = int(np.diff(continuations.bounds).max(initial=0))
-        self._agreement = np.zeros(longest)
-        self._evidence = np.zeros(songs)
-        self._state = np.zeros(songs, np.uint8)
 
     def shortlists(
         self, seeds: Seeds, blocked: Ints, blocked_offsets: Ints, size: int
-    ) -> tuple[Ints, Floats]:
+    ) -> tuple[Ints, Floats, Ints]:
         """Give each query the songs for which there is most evidence.
 
         Args:
@@ -122,16 +102,11 @@ class Follower:
             size: Most songs a query.
 
         Returns:
-            Positions, int64 (q, size), ascending, then -1 where there are fewer; and the evidence,
-            float64 (q, size), in a unit of the query's own, 0 where there are fewer.
-
-        Raises:
-            ValueError: there are more than `MOST_QUERIES` queries.
+            Positions, int64 (q, size), in no particular order, then -1 where there are fewer; the
+            evidence, float64 (q, size), in a unit of the query's own, 0 where there are fewer; and
+            how many there are, int64 (q,).
         """
-        if len(seeds) > MOST_QUERIES:
-            raise ValueError(f"{len(seeds)} queries at once; ask for at most {MOST_QUERIES}")
-        shortlists: tuple[Ints, Floats] = _shortlists(
-            self._occurrences(seeds),
+        shortlists: tuple[Ints, Floats, Ints] = _shortlists(
             seeds.positions,
             seeds.weights,
             seeds.offsets,
@@ -139,9 +114,6 @@ class Follower:
             blocked_offsets,
             size,
             *self._corpus,
-            self._agreement,
-            self._evidence,
-            self._state,
         )
         return shortlists
 
@@ -155,79 +127,8 @@ class Follower:
         Returns:
             float64 (m, s); each row adds up to the song's evidence in `shortlists`.
         """
-        contributions: Floats = _contributions(
-            self._occurrences(seeds), seeds.positions, seeds.weights, songs, *self._corpus
-        )
+        contributions: Floats = _contributions(seeds.positions, seeds.weights, songs, *self._corpus)
         return contributions
-
-    def _occurrences(self, seeds: Seeds) -> Ints:
-        """Where the seeds are played, as numbers that sort by query, then place, then seed."""
-        keys: Ints = _occurrences(seeds.positions, seeds.offsets, *self._places)
-        keys.sort()
-        return keys
-
-
-@compiled_for(INTS, INTS, INTS_32, BYTES, BYTES, SHORTS, INTS)
-def _occurrences(
-    positions: Ints,
-    seed_offsets: Ints,
-    places: NDArray[np.int32],
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
-    lengths: NDArray[np.uint16],
-    offsets: Ints,
-) -> Ints:
-    total = 0
-    for position in positions:
-        total += min(OCCURRENCES, offsets[position + 1] - offsets[position])
-    keys = np.empty(total, np.int64)
-    filled = 0
-    for query in range(len(seed_offsets) - 1):
-        for row in range(seed_offsets[query], seed_offsets[query + 1]):
-            end = offsets[positions[row] + 1]
-            seed = row - seed_offsets[query]
-            for at in range(max(offsets[positions[row]], end - OCCURRENCES), end):
-                keys[filled] = (
-                    (query << _QUERY_SHIFT)
-                    | (np.int64(places[at]) << _PLACE_SHIFT)
-                    | (seed << _SEED_SHIFT)
-                    | (min(int(before[at]), (1 << _BEFORE_BITS) - 1) << _BEFORE_SHIFT)
-                    | (min(int(after[at]), (1 << _AFTER_BITS) - 1) << _AFTER_SHIFT)
-                    | min(int(lengths[at]), (1 << _LENGTH_BITS) - 1)
-                )
-                filled += 1
-    return keys
-
-
-@compiled
-def _query(key: int) -> int:
-    return key >> _QUERY_SHIFT
-
-
-@compiled
-def _place(key: int) -> int:
-    return (key >> _PLACE_SHIFT) & ((1 << _PLACE_BITS) - 1)
-
-
-@compiled
-def _seed(key: int) -> int:
-    return (key >> _SEED_SHIFT) & ((1 << _SEED_BITS) - 1)
-
-
-@compiled
-def _before(key: int) -> int:
-    return (key >> _BEFORE_SHIFT) & ((1 << _BEFORE_BITS) - 1)
-
-
-@compiled
-def _after(key: int) -> int:
-    return (key >> _AFTER_SHIFT) & ((1 << _AFTER_BITS) - 1)
-
-
-@compiled
-def _scale(key: int) -> float:
-    """A long playlist says less of each of its songs, as in a cosine."""
-    return float(1.0 / np.sqrt(key & ((1 << _LENGTH_BITS) - 1)))
 
 
 @compiled
@@ -242,90 +143,30 @@ def _said(positions: Ints, weights: Floats, rarity: Floats, recency: float) -> F
 
 
 @compiled
-def _group_end(keys: Ints, begin: int) -> int:
-    """Where the occurrences end that are near the one before in the same playlist."""
-    end = begin + 1
-    while end < len(keys):
-        gap = _place(keys[end]) - _place(keys[end - 1])
-        if gap > 2 * REACH or gap > _after(keys[end - 1]):
-            break
-        end += 1
-    return end
-
-
-@compiled
-def _groups(keys: Ints, said: Floats, sharpness: int) -> Ints:
-    """Begins and ends of the groups of occurrences that may say most, int64 (g, 2), in order."""
-    groups = np.empty((len(keys), 2), np.int64)
-    worth = np.empty(len(keys))
-    count, begin = 0, 0
-    while begin < len(keys):
-        end = _group_end(keys, begin)
-        total = 0.0
-        for row in range(begin, end):
-            total += said[_seed(keys[row])]
-        groups[count, 0], groups[count, 1] = begin, end
-        worth[count] = abs(_power(total, sharpness)) * _scale(keys[begin])
-        count += 1
-        begin = end
-    if count <= NEIGHBOURS:
-        return groups[:count]
-    least = np.partition(worth[:count], count - NEIGHBOURS)[count - NEIGHBOURS]
-    kept = 0
-    for row in range(count):
-        if worth[row] >= least and kept < NEIGHBOURS:
-            groups[kept] = groups[row]
-            kept += 1
-    return groups[:kept]
-
-
-@compiled
-def _span(group: Ints) -> tuple[int, int]:
-    """The places within reach of a group, within its playlist."""
-    first, last = group[0], group[-1]
-    begin = _place(first) - min(REACH, _before(first))
-    return begin, _place(last) + min(REACH, _after(last)) + 1
-
-
-@compiled
 def _interest(rarity: float) -> float:
     """A rare song that is near the seeds is there for a reason rather than by its fame."""
     return float(np.sqrt(1.0 + rarity))
 
 
 @compiled
-def _power(agreement: float, sharpness: int) -> float:
-    """A power of the agreement, which keeps its sign."""
-    power = agreement
-    for _ in range(sharpness - 1):
-        power *= abs(agreement)
-    return power
-
-
-@compiled
 def _agree(
-    group: Ints,
-    said: Floats,
-    begin: int,
-    end: int,
-    proximity: float,
-    backward: float,
-    agreement: Floats,
+    group: Ints, said: Floats, begin: int, proximity: float, backward: float, agreement: Floats
 ) -> None:
-    """How well each place from `begin` to `end` agrees with the seeds of a group."""
+    """How well each place from `begin` on agrees with the seeds of a group; fills `agreement`."""
+    end = len(agreement)
     heard, row = 0.0, 0
-    for place in range(begin, end):
-        agreement[place - begin] = heard
+    for at in range(end):
+        agreement[at] = heard
         heard *= proximity
-        while row < len(group) and _place(group[row]) == place:
-            heard += said[_seed(group[row])]
+        while row < len(group) and place_of(group[row]) - begin == at:
+            heard += said[seed_of(group[row])]
             row += 1
     heard, row = 0.0, len(group) - 1
-    for place in range(end - 1, begin - 1, -1):
-        agreement[place - begin] += backward * heard
+    for at in range(end - 1, -1, -1):
+        agreement[at] += backward * heard
         heard *= proximity
-        while row >= 0 and _place(group[row]) == place:
-            heard += said[_seed(group[row])]
+        while row >= 0 and place_of(group[row]) - begin == at:
+            heard += said[seed_of(group[row])]
             row -= 1
 
 
@@ -337,114 +178,122 @@ def _gather(
     proximity: float,
     backward: float,
     sharpness: int,
-    agreement: Floats,
-    evidence: Floats,
-    state: NDArray[np.uint8],
-    touched: Ints,
-) -> int:
-    """Add up one query's evidence; gives how many songs were touched."""
-    count = 0
-    for first, behind in _groups(keys, said, sharpness):
-        group = keys[first:behind]
-        begin, end = _span(group)
-        _agree(group, said, begin, end, proximity, backward, agreement)
-        scale = _scale(group[0])
-        for place in range(begin, end):
-            song = songs[place]
-            if state[song] == _BLOCKED or agreement[place - begin] == 0.0:
-                continue
-            if state[song] == _NEW:
-                state[song] = _TOUCHED
-                touched[count] = song
-                count += 1
-            evidence[song] += scale * _power(agreement[place - begin], sharpness)
-    return count
+) -> tuple[NDArray[np.int32], Floats]:
+    """The songs near one query's seeds, place after place, and the evidence that each place is."""
+    near = groups(keys, said, sharpness)
+    total = 0
+    for row in range(len(near)):
+        begin, end = span(keys[near[row, 0] : near[row, 1]])
+        total += end - begin
+    found, evidence = np.empty(total, np.int32), np.empty(total)
+    filled = 0
+    for row in range(len(near)):
+        group = keys[near[row, 0] : near[row, 1]]
+        begin, end = span(group)
+        mine = evidence[filled : filled + end - begin]
+        _agree(group, said, begin, proximity, backward, mine)
+        scale = scale_of(group[0])
+        for at in range(len(mine)):
+            found[filled + at] = songs[begin + at]
+            mine[at] = scale * power(mine[at], sharpness)
+        filled += len(mine)
+    return found, evidence
 
 
 @compiled
-def _keep_best(touched: Ints, evidence: Floats, positions: Ints, values: Floats) -> None:
-    """Fill `positions`, ascending, and `values` with the songs of most evidence."""
-    size, count = len(positions), 0
-    least = -np.inf
-    if len(touched) > size:
-        least = np.partition(evidence[touched], len(touched) - size)[len(touched) - size]
-    for song in touched:
-        if evidence[song] > least:
-            positions[count] = song
-            count += 1
-    if len(touched) > size:
-        ties = np.sort(np.array([song for song in touched if evidence[song] == least]))
-        positions[count:] = ties[: size - count]
-        count = size
-    positions[:count].sort()
+def _slot(table: NDArray[np.int32], song: int) -> int:
+    """Where a song stands in a hash table, or would stand."""
+    last = len(table) - 1
+    slot = ((np.int64(song) * 2654435769) >> 15) & last
+    while table[slot] != song and table[slot] >= 0:
+        slot = (slot + 1) & last
+    return int(slot)
+
+
+@compiled
+def _sum(
+    songs: NDArray[np.int32], evidence: Floats, blocked: Ints
+) -> tuple[NDArray[np.int32], Floats]:
+    """Add up the evidence of each song that is not blocked; a hash table, since they are few."""
+    size = 16
+    while size < 2 * (len(songs) + len(blocked)):
+        size *= 2
+    table, sums = np.full(size, -1, np.int32), np.zeros(size)
+    for song in blocked:
+        slot = _slot(table, song)
+        table[slot], sums[slot] = song, -np.inf
+    slots = np.empty(len(songs) + 1, np.int64)
+    count = 0
+    for row in range(len(songs)):
+        if evidence[row] != 0.0:
+            slot = _slot(table, songs[row])
+            slots[count] = slot
+            count += table[slot] < 0
+            table[slot] = songs[row]
+            sums[slot] += evidence[row]
+    found, totals = np.empty(count, np.int32), np.empty(count)
     for row in range(count):
-        values[row] = evidence[positions[row]]
+        found[row], totals[row] = table[slots[row]], sums[slots[row]]
+    return found, totals
 
 
-_CORPUS = (INTS_32, FLOATS, FLOAT, FLOAT, FLOAT, INT)
-
-
-@compiled_for(
-    INTS, INTS, FLOATS, INTS, INTS, INTS, INT, *_CORPUS, WORK_FLOATS, WORK_FLOATS, WORK_BYTES
+_CORPUS = (
+    *(INTS_32, BYTES, BYTES, SHORTS, INTS),
+    *(INTS_32, FLOATS, FLOAT, FLOAT, FLOAT, INT),
 )
+
+
+@compiled_for(INTS, FLOATS, INTS, INTS, INTS, INT, *_CORPUS, nogil=True)
 def _shortlists(
-    keys: Ints,
     seeds: Ints,
     weights: Floats,
     seed_offsets: Ints,
     blocked: Ints,
     blocked_offsets: Ints,
     size: int,
+    places: NDArray[np.int32],
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    lengths: NDArray[np.uint16],
+    offsets: Ints,
     songs: NDArray[np.int32],
     rarity: Floats,
     recency: float,
     proximity: float,
     backward: float,
     sharpness: int,
-    agreement: Floats,
-    evidence: Floats,
-    state: NDArray[np.uint8],
-) -> tuple[Ints, Floats]:
+) -> tuple[Ints, Floats, Ints]:
     queries = len(seed_offsets) - 1
     positions = np.full((queries, size), -1)
     values = np.zeros((queries, size))
-    touched = np.empty(len(evidence), np.int64)
-    begin = 0
+    counts = np.empty(queries, np.int64)
     for query in range(queries):
-        end = begin
-        while end < len(keys) and _query(keys[end]) == query:
-            end += 1
         mine = slice(seed_offsets[query], seed_offsets[query + 1])
+        said = _said(seeds[mine], weights[mine], rarity, recency)
+        keys = occurrences(seeds[mine], places, before, after, lengths, offsets)
+        near, evidence = _gather(keys, said, songs, proximity, backward, sharpness)
         barred = blocked[blocked_offsets[query] : blocked_offsets[query + 1]]
-        state[barred] = _BLOCKED
-        count = _gather(
-            keys[begin:end],
-            _said(seeds[mine], weights[mine], rarity, recency),
-            songs,
-            proximity,
-            backward,
-            sharpness,
-            agreement,
-            evidence,
-            state,
-            touched,
-        )
-        for song in touched[:count]:
-            evidence[song] *= _interest(rarity[song])
-        _keep_best(touched[:count], evidence, positions[query], values[query])
-        state[barred] = _NEW
-        state[touched[:count]] = _NEW
-        evidence[touched[:count]] = 0.0
-        begin = end
-    return positions, values
+        found, sums = _sum(near, evidence, barred)
+        for row in range(len(found)):
+            sums[row] *= _interest(rarity[found[row]])
+        best = largest(sums, size)
+        counts[query] = len(best)
+        for column in range(len(best)):
+            positions[query, column] = found[best[column]]
+            values[query, column] = sums[best[column]]
+    return positions, values, counts
 
 
-@compiled_for(INTS, INTS, FLOATS, INTS, *_CORPUS)
+@compiled_for(INTS, FLOATS, INTS, *_CORPUS)
 def _contributions(
-    keys: Ints,
     seeds: Ints,
     weights: Floats,
     wanted: Ints,
+    places: NDArray[np.int32],
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    lengths: NDArray[np.uint16],
+    offsets: Ints,
     songs: NDArray[np.int32],
     rarity: Floats,
     recency: float,
@@ -452,23 +301,24 @@ def _contributions(
     backward: float,
     sharpness: int,
 ) -> Floats:
+    keys = occurrences(seeds, places, before, after, lengths, offsets)
     said = _said(seeds, weights, rarity, recency)
     result = np.zeros((len(wanted), len(seeds)))
     alone = np.zeros(len(seeds))
-    for first, behind in _groups(keys, said, sharpness):
+    for first, behind in groups(keys, said, sharpness):
         group = keys[first:behind]
-        begin, end = _span(group)
+        begin, end = span(group)
         parts = np.zeros((len(seeds), end - begin))
         for seed in range(len(seeds)):
             alone[seed] = said[seed]
-            _agree(group, alone, begin, end, proximity, backward, parts[seed])
+            _agree(group, alone, begin, proximity, backward, parts[seed])
             alone[seed] = 0.0
-        scale = _scale(group[0])
+        scale = scale_of(group[0])
         for place in range(begin, end):
             song = songs[place]
             found = np.searchsorted(wanted, song)
             agreement = parts[:, place - begin].sum()
             if found < len(wanted) and wanted[found] == song and agreement != 0.0:
-                value = scale * _interest(rarity[song]) * _power(agreement, sharpness)
+                value = scale * _interest(rarity[song]) * power(agreement, sharpness)
                 result[found] += parts[:, place - begin] / agreement * value
     return result

@@ -2,39 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import lru_cache, partial
 
-from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
 from segue.recommender.v1 import model_pb2, song_pb2
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
 from services.recommender.live import Refusal
 from services.recommender.model import SongModel
-from services.recommender.ranking import Floats, Ranking
+from services.recommender.ranking import Floats
 from services.recommender.served import ServedModel
 
-_CACHED_SONGS = 8_192
-"""Songs whose messages are kept, some 5 MB of them: most answers hold songs that others held."""
 
-
-class SongMessages:
-    """The songs of one model as messages, which must not be changed."""
-
-    def __init__(self, model: SongModel) -> None:
-        # Not of a method: a cycle would keep the model's maps after the last request.
-        self.song = lru_cache(_CACHED_SONGS)(partial(_song, model))
-
-    def add(
-        self, ranking: Ranking, songs: "RepeatedCompositeFieldContainer[pb.ScoredSong]"
-    ) -> None:
-        """Add a ranking's songs and their scores to a response, which copies each but once."""
-        scores = ranking.scores.tolist()
-        for position, score in zip(ranking.positions.tolist(), scores, strict=True):
-            songs.add(song=self.song(position), score=score)
-
-
-def _song(model: SongModel, position: int) -> song_pb2.Song:
+def song_message(model: SongModel, position: int) -> song_pb2.Song:
+    """One song of a model."""
     song = model.catalogue[position]
     return song_pb2.Song(
         id=song.id,

@@ -7,16 +7,16 @@ sampling was trained to predict (Mikolov et al., 2013). Playlists, or else vecto
 shortlist; both score it (`blending`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.blending import best, blend, seed_shares, tastes
-from services.recommender.columns import offsets_of
-from services.recommender.follower import HISTORY, MOST_QUERIES, Follower, Seeds
+from services.recommender.blending import blend, seed_shares, tastes
+from services.recommender.follower import HISTORY, Follower, Seeds
 from services.recommender.index.exact import ExactIndex
 from services.recommender.index.interface import VectorIndex
 from services.recommender.model import SongModel
@@ -26,7 +26,7 @@ Number = TypeVar("Number", np.int64, np.float64)
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-SHORTLIST = 100
+SHORTLIST = 50
 """Songs that are scored for a query, unless it wants more."""
 
 _WIDER = 10
@@ -38,8 +38,7 @@ _FEW = 1000
 NO_SONGS: Positions = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One question for what comes next.
 
     Attributes:
@@ -55,7 +54,7 @@ class Query:
     seeds: Positions
     weights: Floats
     limit: int = 10
-    excluded: Positions = field(default_factory=lambda: NO_SONGS)
+    excluded: Positions = NO_SONGS
     max_per_artist: int | None = None
     diversity: float = 0.0
     exact: bool = False
@@ -78,7 +77,7 @@ class Query:
     @property
     def counting(self) -> tuple[Positions, Floats]:
         """The seeds that count and their weights: the latest of any weight."""
-        if len(self.seeds) <= HISTORY and self.weights.all():
+        if len(self.seeds) <= HISTORY and np.count_nonzero(self.weights) == len(self.weights):
             return self.seeds, self.weights
         rows = self.weights.nonzero()[0][-HISTORY:]
         return self.seeds[rows], self.weights[rows]
@@ -113,29 +112,22 @@ class Shortlist:
     Attributes:
         queries: The queries; all of one size.
         seeds: Their latest seeds, without those that weigh nothing.
-        positions: int64 (q, size), ascending, then -1 where there are fewer.
+        positions: int64 (q, size), in no particular order.
         evidence: float64 (q, size), what playlists say for each, in a unit of the query's own.
+        counts: int64 (q,), how many songs there are; what stands behind them means nothing.
+        unfilled: The queries with seeds for which playlists propose fewer songs than there is room.
     """
 
     queries: Sequence[Query]
     seeds: Seeds
     positions: Positions
     evidence: Floats
-
-    @property
-    def unfilled(self) -> Positions:
-        """The queries with seeds for which playlists propose too few songs."""
-        seeded = self.seeds.offsets[1:] > self.seeds.offsets[:-1]
-        return ((self.positions[:, -1] < 0) & seeded).nonzero()[0]
-
-    @property
-    def heavy(self) -> bool:
-        """Whether ranking may take longer than an event loop can spare."""
-        return len(self.unfilled) > 0 or any(query.varied for query in self.queries)
+    counts: Positions
+    unfilled: Sequence[int]
 
     def widened(self, row: int, size: int) -> "Shortlist":
         """One query, with room for more songs."""
-        room = size - self.positions.shape[1]
+        room = ((0, 0), (0, size - self.positions.shape[1]))
         begin, end = self.seeds.offsets[row : row + 2]
         seeds = Seeds(
             self.seeds.positions[begin:end],
@@ -145,13 +137,15 @@ class Shortlist:
         return Shortlist(
             [self.queries[row]],
             seeds,
-            np.pad(self.positions[[row]], ((0, 0), (0, room)), constant_values=-1),
-            np.pad(self.evidence[[row]], ((0, 0), (0, room))),
+            np.pad(self.positions[[row]], room),
+            np.pad(self.evidence[[row]], room),
+            self.counts[[row]],
+            [0],
         )
 
 
 class Ranker:
-    """Answers queries with one model. Each thread that makes shortlists needs one of its own.
+    """Answers queries with one model; any number of threads may ask.
 
     Args:
         model: The model.
@@ -184,47 +178,64 @@ class Ranker:
         Seeds and excluded songs are left out. A query whose seeds all weigh nothing is answered by
         popularity.
         """
-        by_size: dict[int, list[int]] = {}
-        for row, query in enumerate(queries):
-            by_size.setdefault(query.size, []).append(row)
         rankings: dict[int, Ranking] = {}
-        for members in by_size.values():
-            for begin in range(0, len(members), MOST_QUERIES):
-                rows = members[begin : begin + MOST_QUERIES]
-                answers = self.rank(self.shortlist([queries[row] for row in rows]))
-                rankings.update(zip(rows, answers, strict=True))
+        for rows in _by_size(queries):
+            answers = self._rank(self._shortlist([queries[row] for row in rows]))
+            rankings.update(zip(rows, answers, strict=True))
         return [rankings[row] for row in range(len(queries))]
 
-    def shortlist(self, queries: Sequence[Query]) -> Shortlist:
-        """Let playlists propose songs; quick, whatever the size of the catalogue.
+    def quick(self, queries: Sequence[Query]) -> list[Ranking | None]:
+        """As `next_songs`, but None for queries that take longer than playlists take to answer."""
+        plain = [row for row, query in enumerate(queries) if not query.varied]
+        rankings: list[Ranking | None] = [None] * len(queries)
+        for members in _by_size([queries[row] for row in plain]):
+            rows = [plain[row] for row in members]
+            shortlist = self._shortlist([queries[row] for row in rows])
+            answers = self._scored(shortlist, self._tastes(shortlist))
+            for number, (row, ranking) in enumerate(zip(rows, answers, strict=True)):
+                rankings[row] = None if number in shortlist.unfilled else ranking
+        return rankings
 
-        Args:
-            queries: At least one, at most `MOST_QUERIES`, all of one size.
-        """
+    def _shortlist(self, queries: Sequence[Query]) -> Shortlist:
+        """Let playlists propose songs for queries of one size, of which there is at least one."""
         seeds = _seeds(queries)
         barred = [query.barred for query in queries]
-        positions, evidence = self._follower.shortlists(
-            seeds, _joined(barred), offsets_of(map(len, barred)), queries[0].size
+        size = queries[0].size
+        positions, evidence, counts = self._follower.shortlists(
+            seeds, _joined(barred), _offsets(barred), size
         )
-        return Shortlist(queries, seeds, positions, evidence)
+        unfilled = [
+            row
+            for row, count in enumerate(counts.tolist())
+            if count < size and seeds.offsets[row] < seeds.offsets[row + 1]
+        ]
+        return Shortlist(queries, seeds, positions, evidence, counts, unfilled)
 
-    def rank(self, shortlist: Shortlist) -> list[Ranking]:
+    def _rank(self, shortlist: Shortlist) -> list[Ranking]:
         """Fill a shortlist from the index where it has room, score it, and choose the best."""
+        taste = self._tastes(shortlist)
+        return self._scored(self._filled(shortlist, taste), taste)
+
+    def _tastes(self, shortlist: Shortlist) -> NDArray[np.float32]:
         seeds, model = shortlist.seeds, self._model
-        shares = seed_shares(seeds.weights, seeds.offsets, model.blend.recency)
-        taste = tastes(seeds.positions, shares, seeds.offsets, model.vectors)
-        shortlist = self._filled(shortlist, taste)
-        scores, parts = blend(
+        taste: NDArray[np.float32] = tastes(
+            seeds.positions, seeds.weights, seeds.offsets, model.blend.recency, model.vectors
+        )
+        return taste
+
+    def _scored(self, shortlist: Shortlist, taste: NDArray[np.float32]) -> list[Ranking]:
+        varied = any(query.varied for query in shortlist.queries)
+        columns = shortlist.positions.shape[1]
+        best = blend(
             shortlist.positions,
             shortlist.evidence,
+            shortlist.counts,
             taste,
-            model.output_vectors,
-            model.blend.vector_share,
+            self._model.output_vectors,
+            self._model.blend.vector_share,
+            columns if varied else max(query.limit for query in shortlist.queries),
         )
-        varied = any(query.varied for query in shortlist.queries)
-        limit = max(query.limit for query in shortlist.queries)
-        order = best(scores, scores.shape[1] if varied else limit)
-        return [self._answer(shortlist, row, scores, parts, order) for row in range(len(order))]
+        return [self._answer(shortlist, row, *best) for row in range(len(shortlist.queries))]
 
     def reasons(self, query: Query, ranking: Ranking) -> tuple[Floats, Floats]:
         """Split the scores of a query's answer by its seeds.
@@ -267,46 +278,41 @@ class Ranker:
 
     def _filled(self, shortlist: Shortlist, taste: NDArray[np.float32]) -> Shortlist:
         """Add the songs whose output vectors suit the seeds best, where there is room."""
-        rows = shortlist.unfilled
-        if not len(rows):
+        if not shortlist.unfilled:
             return shortlist
         positions, evidence = shortlist.positions.copy(), shortlist.evidence.copy()
+        counts = shortlist.counts.copy()
         for exact in (False, True):
             index = self._exact_outputs if exact else self._outputs
-            mine = [row for row in rows.tolist() if shortlist.queries[row].exact is exact]
+            mine = [row for row in shortlist.unfilled if shortlist.queries[row].exact is exact]
             barred = [
-                np.concatenate((shortlist.queries[row].barred, _present(positions[row])))
+                np.concatenate((shortlist.queries[row].barred, positions[row, : counts[row]]))
                 for row in mine
             ]
             size = positions.shape[1]
             found = _search(index, taste[mine], barred, len(self._model), size)
             for row, more in zip(mine, found, strict=True):
-                filled = np.concatenate((_present(positions[row]), more))[:size]
-                order = np.argsort(filled)
-                positions[row, : len(filled)] = filled[order]
-                evidence[row, : len(filled)] = evidence[row, : len(filled)][order]
-        return replace(shortlist, positions=positions, evidence=evidence)
+                begin, end = counts[row], min(size, counts[row] + len(more))
+                positions[row, begin:end] = more[: end - begin]
+                evidence[row, begin:end] = 0.0
+                counts[row] = end
+        return replace(shortlist, positions=positions, evidence=evidence, counts=counts)
 
     def _answer(
-        self, shortlist: Shortlist, row: int, scores: Floats, parts: Floats, order: Positions
+        self, shortlist: Shortlist, row: int, best: Positions, scores: Floats, parts: Floats
     ) -> Ranking:
-        query = shortlist.queries[row]
+        query, size = shortlist.queries[row], shortlist.positions.shape[1]
         if shortlist.seeds.offsets[row] == shortlist.seeds.offsets[row + 1]:
             return self._popular(query, query.size)
-        size = shortlist.positions.shape[1]
-        count = size
-        if shortlist.positions[row, -1] < 0:
-            count = np.count_nonzero(shortlist.positions[row] >= 0)
-        columns = order[row, : min(count, size if query.varied else query.limit)]
-        ranking = Ranking(
-            shortlist.positions[row, columns], scores[row, columns], parts[row, columns]
-        )
+        count = int(shortlist.counts[row])
+        end = min(count, size if query.varied else query.limit)
+        ranking = Ranking(best[row, :end], scores[row, :end], parts[row, :end])
         if not query.varied:
             return ranking
         chosen = self._chosen(query, ranking)
         if len(chosen.positions) == query.limit or count < size:
             return chosen
-        return self.rank(shortlist.widened(row, size * _WIDER))[0]
+        return self._rank(shortlist.widened(row, size * _WIDER))[0]
 
     def _popular(self, query: Query, size: int) -> Ranking:
         """Songs by their share of all plays; they stand in that order in the model."""
@@ -332,13 +338,20 @@ class Ranker:
         return ranking[rows]
 
 
+def _by_size(queries: Sequence[Query]) -> Iterable[list[int]]:
+    """The rows of queries for which equally many songs are scored."""
+    by_size: dict[int, list[int]] = {}
+    for row, query in enumerate(queries):
+        by_size.setdefault(query.size, []).append(row)
+    return by_size.values()
+
+
 def _seeds(queries: Sequence[Query]) -> Seeds:
     """The seeds that count, query after query."""
     counting = [query.counting for query in queries]
+    positions = [seeds for seeds, _ in counting]
     return Seeds(
-        _joined([seeds for seeds, _ in counting]),
-        _joined([weights for _, weights in counting]),
-        offsets_of(len(seeds) for seeds, _ in counting),
+        _joined(positions), _joined([weights for _, weights in counting]), _offsets(positions)
     )
 
 
@@ -346,9 +359,8 @@ def _joined(arrays: list[NDArray[Number]]) -> NDArray[Number]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _present(positions: Positions) -> Positions:
-    """A row of positions without its room for more."""
-    return positions[positions >= 0]
+def _offsets(arrays: list[Positions]) -> Positions:
+    return np.array([0, *accumulate(map(len, arrays))])
 
 
 def _search(

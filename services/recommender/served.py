@@ -38,15 +38,13 @@ class ServedModel:
 
     Attributes:
         model: The model.
-        ranker: Answers queries, on the event loop's thread.
-        background: Answers queries on one other thread.
+        ranker: Answers queries.
         index_uri: The index behind both.
         index_recall: Share of the exact answers that it found in a trial.
     """
 
     model: SongModel
     ranker: Ranker
-    background: Ranker
     index_uri: str = EXACT
     index_recall: float = 1.0
 
@@ -99,7 +97,6 @@ def _opened(model: SongModel, cache: Path, choice: IndexChoice) -> ServedModel:
         served = ServedModel(
             model=model,
             ranker=Ranker(model, likeness, outputs),
-            background=Ranker(model, likeness, outputs),
             index_uri=choice.uri,
             index_recall=min(likeness.measured_recall, outputs.measured_recall),
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -15,6 +15,7 @@ from segue.recommender.v1 import recommender_service_pb2_grpc
 from services.recommender import paging, requests
 from services.recommender.answers import Answers
 from services.recommender.artifact import ArtifactError
+from services.recommender.batcher import Batcher
 from services.recommender.catalogue import UnknownSongError
 from services.recommender.index.interface import IndexUnavailableError
 from services.recommender.live import LiveModel
@@ -22,7 +23,7 @@ from services.recommender.messages import describe, refused
 from services.recommender.search import EmptyQueryError
 from services.recommender.served import IndexChoice
 from services.recommender.settings import RecommenderSettings
-from serving.errors import FieldViolation, invalid_argument, not_found, unavailable
+from serving.errors import FieldViolation, RpcError, invalid_argument, not_found, unavailable
 from serving.service import StartError
 from serving.validation import validate
 
@@ -30,10 +31,15 @@ _log = logging.getLogger("segue.recommender")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
+Later = Callable[[], list[pb.RecommendSongsResponse]]
+Answered = pb.RecommendSongsResponse | Later
 
 _TOGETHER = 32
-"""Requests of a batch that are computed at once: more would save little, and other requests would
-wait longer, also for a batch whose client has gone."""
+"""Requests that are computed at once: more would save little, and other requests would wait longer,
+also for a batch whose client has gone."""
+
+_THREADS = 2
+"""Threads that compute what takes long; most of it leaves the interpreter to others."""
 
 
 class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer):
@@ -48,10 +54,13 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         )
         self._latest: Answers | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._batcher: Batcher[pb.RecommendSongsRequest, Answered] = Batcher(
+            self._answer_together, _TOGETHER
+        )
         # A model takes seconds to load, a search or a batch milliseconds; the event loop cannot
         # spare either, nor can they wait for a load.
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
-        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
+        self._background = ThreadPoolExecutor(_THREADS, thread_name_prefix="background")
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the methods to a server."""
@@ -76,6 +85,7 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
+        self._batcher.close()
         self._loader.shutdown()
         self._background.shutdown()
 
@@ -116,18 +126,10 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         self, request: pb.RecommendSongsRequest, context: Context
     ) -> pb.RecommendSongsResponse:
         """See the contract."""
-        wanted = validate(requests.RecommendSongs, request)
-        answers = self._answers
-        asked = answers.asked(wanted)
-        shortlist = answers.served.ranker.shortlist([asked.query])
-
-        def finish() -> pb.RecommendSongsResponse:
-            [ranking] = answers.served.ranker.rank(shortlist)
-            response = pb.RecommendSongsResponse()
-            answers.fill(response, asked, ranking)
-            return response
-
-        return await self._in_background(finish) if shortlist.heavy or asked.explain else finish()
+        answered = await self._batcher.ask(request)
+        if isinstance(answered, pb.RecommendSongsResponse):
+            return answered
+        return (await self._in_background(answered))[0]
 
     async def BatchRecommendSongs(  # noqa: N802
         self, request: pb.BatchRecommendSongsRequest, context: Context
@@ -135,10 +137,18 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         """See the contract."""
         wanted = validate(requests.BatchRecommendSongs, request).requests
         answers = self._answers
+        begins = iter(range(0, len(wanted), _TOGETHER))
+        parts: dict[int, list[pb.RecommendSongsResponse]] = {}
+
+        async def compute() -> None:
+            for begin in begins:
+                some = wanted[begin : begin + _TOGETHER]
+                parts[begin] = await self._in_background(partial(answers.batch, some))
+
+        await asyncio.gather(*(compute() for _ in range(_THREADS)))
         response = pb.BatchRecommendSongsResponse(model_version=answers.version)
-        for begin in range(0, len(wanted), _TOGETHER):
-            some = wanted[begin : begin + _TOGETHER]
-            await self._in_background(partial(answers.batch, some, response.responses))
+        for begin in sorted(parts):
+            response.responses.extend(parts[begin])
         if (size := response.ByteSize()) > (most := self._settings.max_message_bytes):
             problem = f"have responses of {size:,} bytes, more than {most:,}; ask for fewer at once"
             raise invalid_argument([FieldViolation("requests", problem)])
@@ -169,6 +179,19 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
             self._latest = Answers(served)
         return self._latest
 
+    def _answer_together(
+        self, waiting: Sequence[pb.RecommendSongsRequest]
+    ) -> list[Answered | RpcError]:
+        """Answer requests; those that take long are left to be called in the background."""
+        answers = self._answers
+        checked = [_checked(request) for request in waiting]
+        wanted = [one for one in checked if not isinstance(one, RpcError)]
+        outcomes = iter(
+            response or partial(answers.batch, [one])
+            for one, response in zip(wanted, answers.quick(wanted), strict=True)
+        )
+        return [one if isinstance(one, RpcError) else next(outcomes) for one in checked]
+
     async def _in_background(self, work: Callable[[], Result]) -> Result:
         # An RPC that is cancelled or expires while its work waits takes it out of the queue.
         try:
@@ -186,6 +209,13 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
                 _log.exception("looking for another version failed")
             if self._latest and self._latest.served is not self._live.served:
                 self._latest = None  # the old model goes with its last request, not with the next
+
+
+def _checked(request: pb.RecommendSongsRequest) -> requests.RecommendSongs | RpcError:
+    try:
+        return validate(requests.RecommendSongs, request)
+    except RpcError as error:
+        return error
 
 
 def _offset(wanted: requests.SearchSongs) -> int:

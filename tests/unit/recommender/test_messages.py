@@ -11,9 +11,8 @@ from segue.recommender.v1 import recommender_service_pb2 as pb
 from services.recommender.blend import Blend
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.live import Refusal
-from services.recommender.messages import SongMessages, add_reasons, describe, refused
+from services.recommender.messages import add_reasons, describe, refused, song_message
 from services.recommender.model import Evaluation, Metrics, SongModel
-from services.recommender.ranking import Ranking
 from tests.song_models import served, song_model
 
 SONGS = [
@@ -36,27 +35,20 @@ def model() -> SongModel:
 
 
 def test_a_song_is_told_as_the_corpus_spells_it(model: SongModel) -> None:
-    song = SongMessages(model).song(0)
+    song = song_message(model, 0)
     assert (song.id, song.title, song.artist) == ("7", "Fade to Black", "Metallica")
     assert list(song.tags) == ["metal", "thrash metal"]
     assert (song.year, song.play_count, song.placed) == (1984, 3, False)
 
 
 def test_what_the_corpus_does_not_know_is_not_set(model: SongModel) -> None:
-    song = SongMessages(model).song(1)
+    song = song_message(model, 1)
     assert not song.HasField("year")
     assert (song.artist, list(song.tags), song.play_count) == ("", [], 0)
 
 
 def test_a_song_whose_vectors_were_inferred_is_marked(model: SongModel) -> None:
-    assert SongMessages(model).song(1).placed
-
-
-def test_a_ranking_is_added_in_its_order(model: SongModel) -> None:
-    answer = pb.RecommendSongsResponse()
-    ranking = Ranking(np.array([1, 0]), np.array([0.75, 0.25]), np.zeros(2))
-    SongMessages(model).add(ranking, answer.songs)
-    assert [(scored.song.id, scored.score) for scored in answer.songs] == [("8", 0.75), ("7", 0.25)]
+    assert song_message(model, 1).placed
 
 
 def test_reasons_come_by_size_whatever_their_sign_and_without_zeros() -> None:

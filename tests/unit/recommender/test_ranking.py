@@ -25,7 +25,7 @@ def ranker_of(model: SongModel) -> Ranker:
 
 
 def query(*seeds: int, **options: Any) -> Query:
-    return replace(Query(np.array(seeds, np.int64), np.ones(len(seeds))), **options)
+    return Query(np.array(seeds, np.int64), np.ones(len(seeds)))._replace(**options)
 
 
 def following(model: SongModel, asked: Query) -> Ranking:

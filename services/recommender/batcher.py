@@ -1,0 +1,73 @@
+"""Dynamic batching: requests that wait while others are answered are answered together."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Answers items on one thread of its own, all that wait there at a time.
+
+    Nothing waits for company: an item that comes when the thread is idle is answered at once and
+    alone. The more come, the more are answered together, at less cost for each.
+
+    Args:
+        answer: Gives the answers to some items, in their order. An exception among them is raised
+            to who asked, one that it raises to all. It runs on the thread.
+        most: Most items that are answered at once.
+    """
+
+    def __init__(
+        self, answer: Callable[[Sequence[Item]], Sequence[Answer | Exception]], most: int
+    ) -> None:
+        self._answer = answer
+        self._most = most
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
+        self._waiting: dict[asyncio.Future[Answer], Item] = {}
+        self._busy = False
+
+    async def ask(self, item: Item) -> Answer:
+        """Give the answer to an item; who is cancelled while it waits costs nothing more."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = item
+        self._start()
+        try:
+            return await future
+        finally:
+            self._waiting.pop(future, None)
+
+    def close(self) -> None:
+        """End the thread, when what it is at is done; nothing may be asked any more."""
+        self._thread.shutdown()
+
+    def _start(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        futures = list(self._waiting)[: self._most]
+        items = [self._waiting.pop(future) for future in futures]
+        self._thread.submit(self._work, futures, items)
+
+    def _work(self, futures: Sequence[asyncio.Future[Answer]], items: Sequence[Item]) -> None:
+        try:
+            answers = self._answer(items)
+        except Exception as error:  # it goes to those who asked
+            answers = [error] * len(items)
+        futures[0].get_loop().call_soon_threadsafe(self._finish, futures, answers)
+
+    def _finish(
+        self, futures: Sequence[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]
+    ) -> None:
+        self._busy = False
+        self._start()
+        for future, answer in zip(futures, answers, strict=True):
+            if future.cancelled():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
