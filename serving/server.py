@@ -64,9 +64,7 @@ class Server:
         else:
             await self._service.start()
             await self._listen()
-        # What is there now stays: the garbage collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        _keep_for_good()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", extra={"host": self._settings.host, "port": self.port})
 
@@ -102,6 +100,7 @@ def run(service: Service, settings: ServerSettings) -> None:
         _start_metrics(settings, REGISTRY)
         uvloop.run(_serve(service, settings))
         return
+    _keep_for_good()
     try:
         with reserved(settings.host, settings.port) as port:
             shared = settings.model_copy(update={"port": port})
@@ -112,6 +111,15 @@ def run(service: Service, settings: ServerSettings) -> None:
             ).run()
     except OSError:
         raise StartError(_cannot_listen(settings)) from None
+
+
+def _keep_for_good() -> None:
+    """Let the garbage collector never look again at what is there now.
+
+    It writes to each object that it looks at; in a forked process, that copies its page.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _work(service: Service, settings: ServerSettings, parent: Parent) -> None:

@@ -1,6 +1,6 @@
 """Turns protobuf requests into typed request models, and their errors into field violations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -72,20 +72,23 @@ def validate(model: type[Model], message: Message) -> Model:
 
 def _fields(message: Message) -> dict[str, Any]:
     """The fields that are set, by name."""
-    return {_name(field): _value(value) for field, value in message.ListFields()}
+    fields = {}
+    for field, value in message.ListFields():
+        name, read = _reader(field)
+        fields[name] = read(value) if read else value
+    return fields
 
 
 @cache
-def _name(field: FieldDescriptor) -> str:
-    return str(field.name)  # protobuf makes this string anew each time
+def _reader(field: FieldDescriptor) -> tuple[str, Callable[[Any], Any] | None]:
+    """A field's name, which protobuf makes anew each time, and what turns its value into Python."""
+    if field.message_type is None:
+        return field.name, list if field.is_repeated else None
+    return field.name, _all_fields if field.is_repeated else _fields
 
 
-def _value(value: Any) -> Any:
-    if isinstance(value, (str, bytes, int, float)):
-        return value
-    if isinstance(value, Message):
-        return _fields(value)
-    return [_value(item) for item in value]
+def _all_fields(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    return [_fields(message) for message in messages]
 
 
 def _missing_oneofs(message: Message, prefix: str) -> Iterator[FieldViolation]:
