@@ -42,7 +42,9 @@ SONGS, PLAYLISTS, LENGTH = 75_000, 60_000, 40
 STATIONS = 300
 SEEDS, LIMIT, BATCH = 5, 10, 64
 REQUESTS = 2_000
-CONCURRENCY = 16
+IN_FLIGHT, BATCHES_IN_FLIGHT = 64, 4
+"""As many as leave no server waiting for the client; with fewer, its speed would be measured too."""
+
 SERVICE = "/segue.recommender.v1.RecommenderService"
 
 
@@ -145,13 +147,13 @@ def throughput(load: Load, models: Path, rounds: int) -> dict[str, dict[str, flo
     for _ in range(rounds):
         with serving("segue", models) as port:
             for name, method, requests, concurrency in (
-                ("echo", "GetModel", "single", CONCURRENCY),
-                ("segue", "RecommendSongs", "single", CONCURRENCY),
-                ("batch", "BatchRecommendSongs", "batch", 2),
+                ("echo", "GetModel", "single", IN_FLIGHT),
+                ("segue", "RecommendSongs", "single", IN_FLIGHT),
+                ("batch", "BatchRecommendSongs", "batch", BATCHES_IN_FLIGHT),
             ):
                 runs.setdefault(name, []).append(load.run(port, method, requests, concurrency))
         with serving("gensim", models) as port:
-            run = load.run(port, "RecommendSongs", "single", CONCURRENCY)
+            run = load.run(port, "RecommendSongs", "single", IN_FLIGHT)
             runs.setdefault("gensim", []).append(run)
     return {
         name: {figure: median(run[figure] for run in mine) for figure in mine[0]}
@@ -182,7 +184,7 @@ def process_mb(load: Load, models: Path, logs: Path) -> float:
     with server("recommender", port, logs, *flags) as member:
         while not ask_health(member.address).serving:
             time.sleep(0.05)
-        load.run(port, "RecommendSongs", "single", 3 * CONCURRENCY)
+        load.run(port, "RecommendSongs", "single", IN_FLIGHT)
         workers = psutil.Process(member.process.pid).children()
         own = [sum(m.private_dirty for m in worker.memory_maps()) for worker in workers]
         return float(max(own)) / 2**20

@@ -1,9 +1,11 @@
 """One model's answers as the contract's messages: ids outside, positions inside."""
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from segue.recommender.v1 import recommender_service_pb2 as pb
 
 from services.recommender import paging, requests
@@ -105,11 +107,13 @@ class Answers:
         ids = [seed.song_id for one in wanted for seed in one.seeds]
         weights = np.array([seed.weight for one in wanted for seed in one.seeds])
         positions = self.served.model.catalogue.positions(ids)
+        strangers = np.count_nonzero(positions < 0) > 0
         asked, end = [], 0
         for one in wanted:
             begin, end = end, end + len(one.seeds)
-            seeds = slice(begin, end)
-            asked.append(self._asked(one, ids[seeds], positions[seeds], weights[seeds]))
+            mine = slice(begin, end)
+            known = positions[mine] >= 0 if strangers else None
+            asked.append(self._asked(one, ids[mine], positions[mine], weights[mine], known))
         return asked
 
     def quick(
@@ -171,12 +175,12 @@ class Answers:
         seed_ids: Sequence[str],
         positions: Positions,
         weights: Floats,
+        known: NDArray[np.bool] | None,
     ) -> Asked:
-        known = positions >= 0
         unknown: Sequence[str] = ()
-        if np.count_nonzero(known) < len(known):
-            unknown = [seed_ids[row] for row in np.flatnonzero(~known).tolist()]
-            seed_ids = [seed_ids[row] for row in np.flatnonzero(known).tolist()]
+        if known is not None:
+            unknown = list(dict.fromkeys(compress(seed_ids, ~known)))
+            seed_ids = list(compress(seed_ids, known))
             positions, weights = positions[known], weights[known]
         tags = None
         if wanted.tags is not None:
@@ -186,20 +190,22 @@ class Answers:
                 seeds=positions,
                 weights=weights,
                 limit=wanted.limit,
-                excluded=self._excluded(wanted.exclude_song_ids, tags),
+                excluded=(
+                    self._excluded(wanted.exclude_song_ids, tags)
+                    if wanted.exclude_song_ids or tags
+                    else NO_SONGS
+                ),
                 max_per_artist=wanted.max_per_artist,
                 diversity=wanted.diversity,
                 exact=wanted.exact,
             ),
             seed_ids=seed_ids,
-            unknown_song_ids=list(dict.fromkeys(unknown)),
+            unknown_song_ids=unknown,
             unknown_tags=tags.unknown(self.served.model.catalogue) if tags else (),
             explain=wanted.explain,
         )
 
     def _excluded(self, song_ids: Sequence[str], tags: TagFilter | None) -> Positions:
-        if not song_ids and tags is None:
-            return NO_SONGS
         catalogue = self.served.model.catalogue
         positions = catalogue.positions(song_ids)
         by_id = positions[positions >= 0]

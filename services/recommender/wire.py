@@ -117,21 +117,17 @@ def _put_number(out: Bytes, end: int, tag: int, value: int) -> int:
 
 
 @compiled
-def _put_bytes(out: Bytes, end: int, data: Bytes) -> int:
-    begin = end - len(data)
-    for k in range(len(data)):
-        out[begin + k] = data[k]
+def _put_bytes(out: Bytes, end: int, data: Bytes, first: int, count: int) -> int:
+    begin = end - count
+    for k in range(count):
+        out[begin + k] = data[first + k]
     return begin
 
 
 @compiled
-def _put_text(out: Bytes, end: int, tag: int, text: Bytes) -> int:
-    return _put_number(out, _put_bytes(out, end, text), tag, len(text))
-
-
-@compiled
-def _item(data: Bytes, offsets: Ints, row: int) -> Bytes:
-    return data[offsets[row] : offsets[row + 1]]
+def _put_text(out: Bytes, end: int, tag: int, texts: Bytes, offsets: Ints, row: int) -> int:
+    count = offsets[row + 1] - offsets[row]
+    return _put_number(out, _put_bytes(out, end, texts, offsets[row], count), tag, count)
 
 
 @compiled_for(
@@ -171,7 +167,7 @@ def _scored(
         ends[answer + 1] = begin
         for row in range(answers[answer + 1] - 1, answers[answer] - 1, -1):
             position, end = positions[row], begin
-            begin = _put_bytes(out, begin, score_bytes[8 * row : 8 * row + 8]) - 1
+            begin = _put_bytes(out, begin, score_bytes, 8 * row, 8) - 1
             out[begin] = _SCORE
             song_end = begin
             if position >= trained:
@@ -181,11 +177,10 @@ def _scored(
             if years[position] != NO_YEAR:
                 begin = _put_number(out, begin, _YEAR, years[position])
             for at in range(tag_offsets[position + 1] - 1, tag_offsets[position] - 1, -1):
-                tag = _item(tag_names, tag_name_offsets, tags[at])
-                begin = _put_text(out, begin, _TAGS, tag)
-            begin = _put_text(out, begin, _ARTIST, _item(artists, artist_offsets, position))
-            begin = _put_text(out, begin, _TITLE, _item(titles, title_offsets, position))
-            begin = _put_text(out, begin, _ID, _item(ids, id_offsets, position))
+                begin = _put_text(out, begin, _TAGS, tag_names, tag_name_offsets, tags[at])
+            begin = _put_text(out, begin, _ARTIST, artists, artist_offsets, position)
+            begin = _put_text(out, begin, _TITLE, titles, title_offsets, position)
+            begin = _put_text(out, begin, _ID, ids, id_offsets, position)
             begin = _put_number(out, begin, _SONG, song_end - begin)
             begin = _put_number(out, begin, _SONGS, end - begin)
     ends[0] = begin
