@@ -43,8 +43,7 @@ STATIONS = 300
 SEEDS, LIMIT, BATCH = 5, 10, 64
 REQUESTS = 2_000
 IN_FLIGHT, BATCHES_IN_FLIGHT = 64, 4
-"""As many as leave no server waiting for the client; with fewer, its speed would be measured too."""
-
+"""As many as leave no server waiting for the client, whose speed would be measured too."""
 SERVICE = "/segue.recommender.v1.RecommenderService"
 
 

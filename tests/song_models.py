@@ -18,7 +18,6 @@ from services.recommender.model import (
 )
 from services.recommender.playlists import Playlists
 from services.recommender.ranking import Ranker
-from services.recommender.search import SongSearch
 from services.recommender.served import ServedModel
 
 Rows = Sequence[Sequence[float]]
@@ -45,8 +44,7 @@ def song_model(
     played = Playlists.from_lists(playlists)
     return SongModel(
         version=version,
-        catalogue=(catalogue := Catalogue.from_songs(songs)),
-        search=SongSearch.from_catalogue(catalogue),
+        catalogue=Catalogue.from_songs(songs),
         vectors=rows,
         unit_vectors=unit(rows),
         output_vectors=np.array(outputs, np.float32).reshape(count, -1),

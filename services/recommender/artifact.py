@@ -222,7 +222,7 @@ def _model(folder: Path, manifest: Manifest, arrays: dict[str, NDArray[Any]]) ->
                 offsets=arrays.pop("place_offsets"),
             ),
             catalogue=(catalogue := Catalogue(arrays)),
-            search=SongSearch(catalogue, arrays),
+            stored_search=SongSearch(catalogue, arrays),
             trained=len(catalogue) if manifest.trained is None else manifest.trained,
             blend=manifest.blend,
             evaluation=manifest.evaluation,

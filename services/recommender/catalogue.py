@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.columns import StringColumn, check_offsets, offsets_of, ragged
+from services.recommender.columns import StringColumn, check_offsets, offsets_of, ragged, taken
 from services.recommender.compiled import BYTES, INTS, INTS_32, compiled, compiled_for
 
 NO_YEAR = np.iinfo(np.int16).min
@@ -123,6 +123,30 @@ class Catalogue:
             }
         )
 
+    def take(self, rows: NDArray[np.int64]) -> "Catalogue":
+        """Some of the songs, each at most once, in the order given."""
+        tags, tag_offsets = taken(self.tags, self.tag_offsets, rows)
+        tags, used = _by_first(tags)
+        columns = {
+            "ids": (ids := self.ids.take(rows)),
+            "titles": self.titles.take(rows),
+            "artists": self.artists.take(rows),
+            "tag_names": self.tag_names.take(used),
+        }
+        artists = self.artist_numbers[rows].copy()
+        artists[artists >= 0], _ = _by_first(artists[artists >= 0])
+        return Catalogue(
+            {
+                **{f"{name}_data": column.data for name, column in columns.items()},
+                **{f"{name}_offsets": column.offsets for name, column in columns.items()},
+                "tags": tags,
+                "tag_offsets": tag_offsets,
+                "years": self.years[rows],
+                "artist_numbers": artists,
+                "id_slots": hash_ids(ids.all_encoded()),
+            }
+        )
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that the catalogue holds, by name; `Catalogue(arrays)` is the way back."""
         return dict(self._arrays)
@@ -219,6 +243,15 @@ def _years(songs: list[Song]) -> NDArray[np.int16]:
         if song.year is not None and not NO_YEAR < song.year <= np.iinfo(np.int16).max:
             raise ValueError(f"the year {song.year} of song {song.id!r} is out of range")
     return np.array([NO_YEAR if song.year is None else song.year for song in songs], np.int16)
+
+
+def _by_first(numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Numbers anew from 0, in the order in which they first come, and the old ones so."""
+    old, first, places = np.unique(numbers, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    anew = np.empty(len(old), np.int32)
+    anew[order] = np.arange(len(old), dtype=np.int32)
+    return anew[places], old[order].astype(np.int64)
 
 
 def number_artists(artists: Iterable[str]) -> NDArray[np.int32]:

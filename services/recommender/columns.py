@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", np.uint8, np.int32)
 
 
 def check_offsets(offsets: NDArray[np.int64], values: int, name: str = "offsets") -> None:
@@ -31,6 +33,24 @@ def ragged(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[n
     """Flatten lists of numbers into values (int32) and offsets (int64)."""
     flat = (number for numbers in lists for number in numbers)
     return np.fromiter(flat, np.int32), offsets_of(map(len, lists))
+
+
+def spans(begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers from each begin on, as many as its length says, one span after another.
+
+    >>> spans(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
+
+
+def taken(
+    values: NDArray[Number], offsets: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[Number], NDArray[np.int64]]:
+    """Some pieces of a ragged column, in the order given: their values and offsets."""
+    lengths = np.diff(offsets)[rows]
+    return values[spans(offsets[rows], lengths)], offsets_of(lengths)
 
 
 class StringColumn:
@@ -69,6 +89,10 @@ class StringColumn:
         """Pack strings, in the order given."""
         encoded = [string.encode() for string in strings]
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets_of(map(len, encoded)))
+
+    def take(self, rows: NDArray[np.int64]) -> "StringColumn":
+        """Some of the strings, in the order given."""
+        return StringColumn(*taken(self.data, self.offsets, rows))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -14,6 +14,9 @@ Ints = NDArray[np.int64]
 
 _FAR = np.iinfo(np.uint8).max
 _LONG = np.iinfo(np.uint16).max
+_BLOCK = 1_000_000
+"""Places that are looked at in one go, since what is computed of them takes far more memory."""
+
 _BESIDE = ("place_before", "place_after", "place_lengths")
 
 
@@ -77,13 +80,17 @@ def _surroundings(
     bounds: Ints, places: NDArray[np.int32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
     """How many songs of its playlist are before and after each place, and in all."""
-    owners = _rows(bounds)[places]
-    begins, ends = bounds[owners], bounds[owners + 1]
-    return (
-        np.minimum(places - begins, _FAR).astype(np.uint8),
-        np.minimum(ends - 1 - places, _FAR).astype(np.uint8),
-        np.minimum(ends - begins, _LONG).astype(np.uint16),
-    )
+    owners = _rows(bounds)
+    before, after = np.empty(len(places), np.uint8), np.empty(len(places), np.uint8)
+    lengths = np.empty(len(places), np.uint16)
+    for first in range(0, len(places), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        mine = places[part]
+        begins, ends = bounds[owners[mine]], bounds[owners[mine] + 1]
+        before[part] = np.minimum(mine - begins, _FAR)
+        after[part] = np.minimum(ends - 1 - mine, _FAR)
+        lengths[part] = np.minimum(ends - begins, _LONG)
+    return before, after, lengths
 
 
 def _rows(offsets: Ints) -> NDArray[np.int32]:

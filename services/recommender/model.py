@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,6 @@ class SongModel:
     Attributes:
         version: Name of this model; names sort by the time of training.
         catalogue: The n songs.
-        search: Search over them.
         vectors: Input vectors, float32 (n, d): alike for songs that are played in like places.
         unit_vectors: The input vectors at length 1, float32 (n, d); those of length 0 stay so.
         output_vectors: Output vectors, float32 (n, d): their product with an input vector says how
@@ -79,11 +79,11 @@ class SongModel:
         statistics: What the model was trained on.
         trained_at: When training ended, UTC.
         evaluation: How good such a model is, where that was measured.
+        stored_search: Search over the songs, where that was stored.
     """
 
     version: str
     catalogue: Catalogue
-    search: SongSearch = field(repr=False)
     vectors: NDArray[np.float32] = field(repr=False)
     unit_vectors: NDArray[np.float32] = field(repr=False)
     output_vectors: NDArray[np.float32] = field(repr=False)
@@ -95,6 +95,12 @@ class SongModel:
     statistics: CorpusStatistics
     trained_at: datetime
     evaluation: Evaluation | None = None
+    stored_search: SongSearch | None = field(default=None, repr=False)
+
+    @cached_property
+    def search(self) -> SongSearch:
+        """Search over the songs; where it is not stored, it is built when it is first used."""
+        return self.stored_search or SongSearch.from_catalogue(self.catalogue)
 
     def __len__(self) -> int:
         return len(self.catalogue)

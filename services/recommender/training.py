@@ -22,7 +22,6 @@ from services.recommender.model import (
 )
 from services.recommender.placement import place, placeable
 from services.recommender.playlists import Corpus
-from services.recommender.search import SongSearch
 
 Progress = Callable[[int, int], None]
 """Told from time to time how many plays of how many have been read."""
@@ -84,15 +83,14 @@ def train(
         problem = f"no song is played {count} times; lower min_count or add playlists"
         raise TrainingError(problem) from None
     ids: list[str] = word2vec.wv.index_to_key
-    trained = np.array([corpus.catalogue.position(song_id) for song_id in ids], np.int64)
+    trained = corpus.catalogue.positions(ids)
     rows = np.concatenate((trained, _placeable(corpus, trained)))
-    catalogue = Catalogue.from_songs(corpus.catalogue[row] for row in rows.tolist())
+    catalogue = corpus.catalogue.take(rows)
     vectors = _with_placed(catalogue, word2vec.wv.vectors)
     trained_at = datetime.now(UTC).replace(microsecond=0)
     return SongModel(
         version=f"{trained_at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(vectors.tobytes()).hexdigest()[:8]}",
         catalogue=catalogue,
-        search=SongSearch.from_catalogue(catalogue),
         vectors=vectors,
         unit_vectors=unit(vectors),
         output_vectors=_with_placed(catalogue, word2vec.syn1neg),

@@ -21,7 +21,6 @@ from services.recommender import artifact
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.model import CorpusStatistics, Hyperparameters, SongModel
 from services.recommender.ranking import Query, Ranking
-from services.recommender.search import SongSearch
 from services.recommender.served import ServedModel, open_model
 from tests.song_models import song_model
 
@@ -51,8 +50,7 @@ def model() -> SongModel:
     return replace(
         song_model(vectors, outputs, PLAYLISTS, play_counts=range(10 * len(SONGS), 0, -10)),
         version="20260102T030405Z-601d0001",
-        catalogue=(catalogue := Catalogue.from_songs(SONGS)),
-        search=SongSearch.from_catalogue(catalogue),
+        catalogue=Catalogue.from_songs(SONGS),
         hyperparameters=Hyperparameters(vector_size=DIMENSIONS, min_count=1),
         statistics=CorpusStatistics("golden", len(SONGS), playlists=55, plays=550),
         trained_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.columns import offsets_of
+from services.recommender.columns import offsets_of, spans
 from services.recommender.evaluation.errors import EvaluationError
-from services.recommender.evaluation.ragged import Numbers, lengths_of, spans
+from services.recommender.evaluation.ragged import Numbers, lengths_of
 from services.recommender.evaluation.split import UNSEEN
 from services.recommender.playlists import Playlists
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.columns import offsets_of
+from services.recommender.columns import taken
 from services.recommender.playlists import Playlists
 
 Numbers = NDArray[np.int64]
@@ -21,22 +21,9 @@ def owners_of(playlists: Playlists) -> Numbers:
     return np.repeat(np.arange(len(playlists)), lengths_of(playlists))
 
 
-def spans(begins: Numbers, lengths: Numbers) -> Numbers:
-    """The numbers from each begin on, as many as its length says, one span after another.
-
-    >>> spans(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    offsets = offsets_of(lengths)
-    return np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
-
-
 def take(playlists: Playlists, numbers: Numbers) -> Playlists:
     """The playlists of these numbers, in their order."""
-    lengths = lengths_of(playlists)[numbers]
-    return Playlists(
-        playlists.songs[spans(playlists.offsets[numbers], lengths)], offsets_of(lengths)
-    )
+    return Playlists(*taken(playlists.songs, playlists.offsets, numbers))
 
 
 def batches(playlists: Playlists, size: int) -> Iterator[Playlists]:

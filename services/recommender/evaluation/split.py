@@ -6,7 +6,6 @@ from enum import StrEnum
 
 import numpy as np
 
-from services.recommender.catalogue import Catalogue
 from services.recommender.evaluation.errors import EvaluationError
 from services.recommender.evaluation.ragged import lengths_of, take
 from services.recommender.playlists import Corpus, Playlists
@@ -65,9 +64,7 @@ def split(corpus: Corpus, part: Part) -> Split:
             )
     seen = np.bincount(training.songs, minlength=len(corpus.catalogue)) > 0
     positions = np.where(seen, np.cumsum(seen) - 1, UNSEEN).astype(np.int32)
-    catalogue = Catalogue.from_songs(
-        corpus.catalogue[song] for song in np.flatnonzero(seen).tolist()
-    )
+    catalogue = corpus.catalogue.take(np.flatnonzero(seen))
     return Split(
         Corpus(corpus.name, catalogue, Playlists(positions[training.songs], training.offsets)),
         Playlists(positions[held_out.songs], held_out.offsets),

@@ -1,5 +1,6 @@
 """The catalogue: songs by position and by id."""
 
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_a_catalogue_is_rebuilt_from_its_arrays(songs: list[Song]) -> None:
     rebuilt = Catalogue(Catalogue.from_songs(songs).arrays())
     assert songs_of(rebuilt) == songs
     assert [rebuilt.position(song.id) for song in songs] == list(range(len(songs)))
+
+
+@given(catalogues, st.randoms(use_true_random=False))
+def test_some_songs_make_the_catalogue_that_they_would_make_alone(
+    songs: list[Song], random: Random
+) -> None:
+    rows = random.sample(range(len(songs)), random.randint(0, len(songs)))
+    taken = Catalogue.from_songs(songs).take(np.array(rows, np.int64))
+    alone = Catalogue.from_songs([songs[row] for row in rows])
+    for name, array in alone.arrays().items():
+        np.testing.assert_array_equal(taken.arrays()[name], array, name)
 
 
 @given(catalogues, texts)

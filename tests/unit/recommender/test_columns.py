@@ -1,11 +1,14 @@
 """Columns: many items of different lengths in two flat arrays."""
 
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recommender.columns import StringColumn, check_offsets, offsets_of, ragged
+from services.recommender import columns
+from services.recommender.columns import StringColumn, check_offsets, offsets_of, ragged, spans
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -51,3 +54,14 @@ def test_offsets_of_no_pieces_are_one_zero() -> None:
 def test_offsets_that_do_not_cut_the_values_are_refused(offsets: list[int]) -> None:
     with pytest.raises(ValueError, match="offsets"):
         check_offsets(np.array(offsets, np.int64), 4)
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=6))
+def test_spans(pairs: list[tuple[int, int]]) -> None:
+    begins, lengths = np.array(pairs, np.int64).reshape(-1, 2).T
+    expected = [begin + k for begin, length in pairs for k in range(length)]
+    assert spans(begins, lengths).tolist() == expected
+
+
+def test_the_example_is_true() -> None:
+    assert doctest.testmod(columns).attempted == 1

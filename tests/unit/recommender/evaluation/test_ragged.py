@@ -1,13 +1,10 @@
 """Arithmetic on playlists, against plain lists."""
 
-import doctest
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recommender.evaluation import ragged
-from services.recommender.evaluation.ragged import batches, lengths_of, owners_of, spans, take
+from services.recommender.evaluation.ragged import batches, lengths_of, owners_of, take
 from services.recommender.playlists import Playlists
 from tests.unit.recommender.evaluation.strategies import history_lists
 
@@ -37,15 +34,3 @@ def test_lengths_and_owners(lists: list[list[int]]) -> None:
     playlists = Playlists.from_lists(lists)
     assert lengths_of(playlists).tolist() == [len(songs) for songs in lists]
     assert owners_of(playlists).tolist() == [k for k, songs in enumerate(lists) for _ in songs]
-
-
-@given(pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=6))
-def test_spans(pairs: list[tuple[int, int]]) -> None:
-    begins, lengths = np.array(pairs, np.int64).reshape(-1, 2).T
-    expected = [begin + k for begin, length in pairs for k in range(length)]
-    assert spans(begins, lengths).tolist() == expected
-
-
-def test_the_example_is_true() -> None:
-    assert doctest.testmod(ragged).attempted == 1
-    assert doctest.testmod(ragged).failed == 0
