@@ -5,9 +5,6 @@ thread; a seed gives what `transformers.set_seed` followed by a `text-generation
 """
 
 import asyncio
-import secrets
-import threading
-import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,21 +12,16 @@ from typing import Any
 import torch
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-from services.generator.detokenizer import Detokenizer
 from services.generator.engine.interface import (
-    Delta,
     Engine,
     EngineClosedError,
     Event,
-    Finished,
-    FinishReason,
-    GenerationError,
     GenerationRequest,
     PromptTooLongError,
     QueueFullError,
-    Sampling,
     Started,
 )
+from services.generator.engine.job import Job
 from services.generator.models import LoadedModel
 
 # How long a request is taken to last until one has been measured.
@@ -49,7 +41,7 @@ class ReferenceEngine(Engine):
     def __init__(self, loaded: LoadedModel, max_waiting: int = 16) -> None:
         self._loaded = loaded
         self._max_waiting = max_waiting
-        self._jobs: set[_Job] = set()
+        self._jobs: set[Job] = set()
         self._closed = False
         self._usual_s = _FIRST_GUESS_S
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
@@ -60,11 +52,7 @@ class ReferenceEngine(Engine):
         self._thread.submit(self._run, job)
         try:
             yield Started(len(request.prompt_ids))
-            event: Delta | Finished | GenerationError | None = None
-            while not isinstance(event, Finished):
-                event = await job.events.get()
-                if isinstance(event, GenerationError):
-                    raise event
+            async for event in job.stream():
                 yield event
         finally:
             job.leave()
@@ -77,7 +65,7 @@ class ReferenceEngine(Engine):
             job.cancel()
         await asyncio.to_thread(self._thread.shutdown)
 
-    def _admit(self, request: GenerationRequest) -> "_Job":
+    def _admit(self, request: GenerationRequest) -> Job:
         if self._closed:
             raise EngineClosedError
         prompt_tokens = len(request.prompt_ids)
@@ -87,11 +75,11 @@ class ReferenceEngine(Engine):
         waiting = len(self._jobs) - 1  # one of them runs
         if waiting >= self._max_waiting:
             raise QueueFullError(waiting, retry_after_s=self._usual_s)
-        job = _Job(request, self._loaded)
+        job = Job(request, self._loaded)
         self._jobs.add(job)
         return job
 
-    def _run(self, job: "_Job") -> None:
+    def _run(self, job: Job) -> None:
         """Generate one text; in the engine's thread."""
         if not job.claim():
             return  # its deadline came while it waited
@@ -104,7 +92,7 @@ class ReferenceEngine(Engine):
         else:
             job.end()
 
-    def _generate(self, job: "_Job") -> None:
+    def _generate(self, job: Job) -> None:
         job.begin()
         model = self._loaded.model
         prompt = torch.tensor([job.request.prompt_ids], device=model.device)
@@ -119,128 +107,6 @@ class ReferenceEngine(Engine):
             )
 
 
-class _Job:
-    """One request on its way through the engine: what the thread makes and the loop reads."""
-
-    def __init__(self, request: GenerationRequest, loaded: LoadedModel) -> None:
-        self.request = request
-        self.events: asyncio.Queue[Delta | Finished | GenerationError] = asyncio.Queue()
-        self.seed = _seed(request.sampling)
-        self._loop = asyncio.get_running_loop()
-        self._stop_ids = loaded.stop_ids
-        self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
-        self._cancelled = threading.Event()
-        self._claim = threading.Lock()
-        self._expired = False
-        self._unsent: list[int] = []
-        self._generated = 0
-        self._last_id = -1
-        self._arrived = time.monotonic()
-        self._begun: float | None = None
-        self._first: float | None = None
-        self._expiry = self._expire_in_time()
-
-    def claim(self) -> bool:
-        """Become the one who ends the job: the engine's thread, or the deadline if it is first."""
-        return self._claim.acquire(blocking=False)
-
-    def leave(self) -> None:
-        """Nobody reads the events any more."""
-        self.cancel()
-        if self._expiry:
-            self._expiry.cancel()
-
-    def cancel(self) -> None:
-        """Stop the model before its next step."""
-        self._cancelled.set()
-
-    def over(self) -> bool:
-        """Whether the text must end now, whatever the model says."""
-        deadline = self.request.deadline
-        self._expired = deadline is not None and time.monotonic() >= deadline
-        stopped = self._detokenizer.matched is not None
-        return stopped or self._expired or self._cancelled.is_set()
-
-    def begin(self) -> None:
-        """Note that waiting is over."""
-        self._begun = time.monotonic()
-
-    def running_s(self) -> float:
-        """Seconds since waiting was over."""
-        return time.monotonic() - (self._begun or self._arrived)
-
-    def put(self, token_id: int) -> None:
-        """Take a generated token."""
-        if self._first is None:
-            self._first = time.monotonic()
-        self._generated += 1
-        self._last_id = token_id
-        self._unsent.append(token_id)
-        text = "" if self._ended_itself() else self._detokenizer.push(token_id)
-        if text:
-            self._send(text)
-
-    def end(self) -> None:
-        """Send what was held back, and how the text ended."""
-        self._release()
-        self._emit(self._finished())
-
-    def fail(self, error: Exception) -> None:
-        """Send what was held back, and that the model failed."""
-        self._release()
-        failure = GenerationError(f"the model failed: {type(error).__name__}")
-        failure.__cause__ = error
-        self._emit(failure)
-
-    def _expire_in_time(self) -> asyncio.TimerHandle | None:
-        if self.request.deadline is None:
-            return None
-        left = max(0.0, self.request.deadline - time.monotonic())
-        return self._loop.call_later(left, self._expire_waiting)
-
-    def _expire_waiting(self) -> None:
-        if self.claim():
-            self._expired = True
-            self.end()
-
-    def _release(self) -> None:
-        text = self._detokenizer.flush()
-        if text or self._unsent:
-            self._send(text)
-
-    def _finished(self) -> Finished:
-        now = time.monotonic()
-        return Finished(
-            reason=self._reason(),
-            prompt_tokens=len(self.request.prompt_ids),
-            generated_tokens=self._generated,
-            total_s=now - self._arrived,
-            queued_s=(self._begun or now) - self._arrived,
-            first_token_s=None if self._first is None else self._first - self._arrived,
-            stop=self._detokenizer.matched,
-            seed=self.seed,
-        )
-
-    def _reason(self) -> FinishReason:
-        if self._detokenizer.matched is not None:
-            return FinishReason.STOP_STRING
-        if self._ended_itself():
-            return FinishReason.END_OF_SEQUENCE
-        if self._cancelled.is_set():
-            return FinishReason.CANCELLED
-        return FinishReason.DEADLINE if self._expired else FinishReason.LENGTH
-
-    def _ended_itself(self) -> bool:
-        return self._last_id in self._stop_ids and not self.request.stopping.ignore_eos
-
-    def _send(self, text: str) -> None:
-        self._emit(Delta(text, tuple(self._unsent)))
-        self._unsent.clear()
-
-    def _emit(self, event: Delta | Finished | GenerationError) -> None:
-        self._loop.call_soon_threadsafe(self.events.put_nowait, event)
-
-
 class _Step(StoppingCriteria):
     """Hands each token to the job and ends the text when the job says so.
 
@@ -248,19 +114,12 @@ class _Step(StoppingCriteria):
     would be seen one step too late.
     """
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         self._job = job
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         self._job.put(int(input_ids[0, -1]))
         return torch.full((1,), self._job.over(), device=input_ids.device, dtype=torch.bool)
-
-
-def _seed(sampling: Sampling) -> int | None:
-    """The seed in effect; one is drawn when sampling is on and none was given."""
-    if not sampling.do_sample:
-        return None
-    return secrets.randbits(32) if sampling.seed is None else sampling.seed
 
 
 def _arguments(request: GenerationRequest, loaded: LoadedModel) -> dict[str, Any]:

@@ -88,11 +88,13 @@ def forced(loaded: LoadedModel, token_ids: list[int]) -> Iterator[None]:
 
 class EngineSuite(ABC):
     @abstractmethod
-    def make(self, loaded: LoadedModel, *, max_waiting: int = 16) -> Engine: ...
+    def make(
+        self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8
+    ) -> Engine: ...
 
     @asynccontextmanager
-    async def engine(self, loaded: LoadedModel, *, max_waiting: int = 16) -> AsyncIterator[Engine]:
-        engine = self.make(loaded, max_waiting=max_waiting)
+    async def engine(self, loaded: LoadedModel, **limits: int) -> AsyncIterator[Engine]:
+        engine = self.make(loaded, **limits)
         try:
             yield engine
         finally:
@@ -289,16 +291,17 @@ class EngineSuite(ABC):
         self, tiny_llama: LoadedModel
     ) -> None:
         # The first of two requests holds the model until it is let go on.
-        release = threading.Event()
+        held_up, release = threading.Event(), threading.Event()
 
         def hold(*_: Any) -> None:
+            held_up.set()
             release.wait(20)
 
         held = tiny_llama.model.register_forward_hook(hold)
         try:
             async with self.engine(tiny_llama) as engine:
                 first = asyncio.create_task(collect(engine, request(max_new_tokens=1)))
-                await asyncio.sleep(0)
+                assert await asyncio.to_thread(held_up.wait, 20)
                 events = await collect(engine, request(deadline=time.monotonic() + 0.1))
                 assert ending(events).reason is FinishReason.DEADLINE
                 assert not first.done()
@@ -311,7 +314,7 @@ class EngineSuite(ABC):
     async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(
         self, tiny_llama: LoadedModel
     ) -> None:
-        async with self.engine(tiny_llama, max_waiting=1) as engine:
+        async with self.engine(tiny_llama, max_waiting=1, max_running=1) as engine:
             streams = [engine.generate(request(max_new_tokens=230)) for _ in range(2)]
             for stream in streams:
                 await anext(stream)
@@ -352,7 +355,7 @@ class EngineSuite(ABC):
         engine = self.make(tiny_llama)
         unread = engine.generate(request(max_new_tokens=3))
         await anext(unread)
-        await collect(engine, request(max_new_tokens=1))  # comes after it
+        await collect(engine, request(max_new_tokens=9))  # comes after it
         await engine.close()
         assert ending([event async for event in unread]).reason is FinishReason.LENGTH
 

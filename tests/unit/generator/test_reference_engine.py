@@ -5,5 +5,5 @@ from tests.unit.generator.engine_suite import EngineSuite
 
 
 class TestReferenceEngine(EngineSuite):
-    def make(self, loaded: LoadedModel, *, max_waiting: int = 16) -> Engine:
+    def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 1) -> Engine:
         return ReferenceEngine(loaded, max_waiting)

@@ -1,0 +1,170 @@
+"""One request on its way through an engine."""
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import AsyncGenerator
+
+from services.generator.detokenizer import Detokenizer
+from services.generator.engine.interface import (
+    Delta,
+    Finished,
+    FinishReason,
+    GenerationError,
+    GenerationRequest,
+    Sampling,
+)
+from services.generator.models import LoadedModel
+
+
+class Job:
+    """What an engine's thread makes of a request, and the event loop reads.
+
+    It is made on the loop. All that is not said to be for the loop is for the thread.
+    """
+
+    def __init__(self, request: GenerationRequest, loaded: LoadedModel) -> None:
+        self.request = request
+        self._events: asyncio.Queue[Delta | Finished | GenerationError] = asyncio.Queue()
+        self.seed = _seed(request.sampling)
+        self._loop = asyncio.get_running_loop()
+        self._stop_ids = loaded.stop_ids
+        self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
+        self._cancelled = threading.Event()
+        self._claim = threading.Lock()
+        self._expired = False
+        self._unsent: list[int] = []
+        self._generated = 0
+        self._last_id = -1
+        self._arrived = time.monotonic()
+        self._begun: float | None = None
+        self._first: float | None = None
+        self._cached_tokens = 0
+        self._expiry = self._expire_in_time()
+
+    def claim(self) -> bool:
+        """Become the one who ends the job: the engine's thread, or the deadline if it is first."""
+        return self._claim.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Nobody reads the events any more."""
+        self.cancel()
+        if self._expiry:
+            self._expiry.cancel()
+
+    def cancel(self) -> None:
+        """Stop the model before its next step."""
+        self._cancelled.set()
+
+    def over(self) -> bool:
+        """Whether the text must end now, whatever the model says."""
+        deadline = self.request.deadline
+        self._expired = deadline is not None and time.monotonic() >= deadline
+        stopped = self._detokenizer.matched is not None
+        return stopped or self._expired or self._cancelled.is_set()
+
+    async def stream(self) -> AsyncGenerator[Delta | Finished, None]:
+        """What comes, to the end; for the loop. Raises GenerationError where the model failed."""
+        while True:
+            event = await self._events.get()
+            if isinstance(event, GenerationError):
+                raise event
+            yield event
+            if isinstance(event, Finished):
+                return
+
+    @property
+    def begun(self) -> bool:
+        """Whether waiting is over."""
+        return self._begun is not None
+
+    @property
+    def ended_itself(self) -> bool:
+        """Whether the model ended the text."""
+        return self._last_id in self._stop_ids and not self.request.stopping.ignore_eos
+
+    def begin(self, cached_tokens: int = 0) -> None:
+        """Note that waiting is over, and how much of the prompt need not be computed."""
+        self._begun = time.monotonic()
+        self._cached_tokens = cached_tokens
+
+    def running_s(self) -> float:
+        """Seconds since waiting was over."""
+        return time.monotonic() - (self._begun or self._arrived)
+
+    def put(self, token_id: int) -> None:
+        """Take a generated token."""
+        if self._first is None:
+            self._first = time.monotonic()
+        self._generated += 1
+        self._last_id = token_id
+        self._unsent.append(token_id)
+        text = "" if self.ended_itself else self._detokenizer.push(token_id)
+        if text:
+            self._send(text)
+
+    def end(self) -> None:
+        """Send what was held back, and how the text ended."""
+        self._release()
+        self._emit(self._finished())
+
+    def fail(self, error: Exception) -> None:
+        """Send what was held back, and that the model failed."""
+        self._release()
+        failure = GenerationError(f"the model failed: {type(error).__name__}")
+        failure.__cause__ = error
+        self._emit(failure)
+
+    def _expire_in_time(self) -> asyncio.TimerHandle | None:
+        if self.request.deadline is None:
+            return None
+        left = max(0.0, self.request.deadline - time.monotonic())
+        return self._loop.call_later(left, self._expire_waiting)
+
+    def _expire_waiting(self) -> None:
+        if self.claim():
+            self._expired = True
+            self.end()
+
+    def _release(self) -> None:
+        text = self._detokenizer.flush()
+        if text or self._unsent:
+            self._send(text)
+
+    def _finished(self) -> Finished:
+        now = time.monotonic()
+        return Finished(
+            reason=self._reason(),
+            prompt_tokens=len(self.request.prompt_ids),
+            generated_tokens=self._generated,
+            total_s=now - self._arrived,
+            queued_s=(self._begun or now) - self._arrived,
+            first_token_s=None if self._first is None else self._first - self._arrived,
+            cached_tokens=self._cached_tokens,
+            stop=self._detokenizer.matched,
+            seed=self.seed,
+        )
+
+    def _reason(self) -> FinishReason:
+        if self._detokenizer.matched is not None:
+            return FinishReason.STOP_STRING
+        if self.ended_itself:
+            return FinishReason.END_OF_SEQUENCE
+        if self._cancelled.is_set():
+            return FinishReason.CANCELLED
+        return FinishReason.DEADLINE if self._expired else FinishReason.LENGTH
+
+    def _send(self, text: str) -> None:
+        self._emit(Delta(text, tuple(self._unsent)))
+        self._unsent.clear()
+
+    def _emit(self, event: Delta | Finished | GenerationError) -> None:
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+def _seed(sampling: Sampling) -> int | None:
+    """The seed in effect; one is drawn when sampling is on and none was given."""
+    if not sampling.do_sample:
+        return None
+    return secrets.randbits(32) if sampling.seed is None else sampling.seed

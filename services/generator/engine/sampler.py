@@ -1,0 +1,103 @@
+"""Chooses the next token of each sequence, by its own settings, all in one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from services.generator.engine.interface import Sampling
+
+
+@dataclass(slots=True)
+class Choice:
+    """How one sequence's tokens are chosen.
+
+    Attributes:
+        sampling: Its settings.
+        seed: Of its draws.
+        generator: Its own source of chance, made when the first token is drawn.
+    """
+
+    sampling: Sampling
+    seed: int | None
+    generator: torch.Generator | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What is known of a sequence when its next token is chosen.
+
+    Attributes:
+        choice: How it is chosen.
+        tokens: Those that there are, the prompt's included.
+        forbidden: Tokens that may not come now.
+    """
+
+    choice: Choice
+    tokens: Sequence[int]
+    forbidden: Sequence[int] = ()
+
+
+@torch.inference_mode()
+def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
+    """Choose a token for each row of logits.
+
+    The steps are those of transformers' `generate`, in its order: repetition penalty, forbidden
+    tokens, temperature, top-k, top-p, min-p. A draw takes as much chance as `generate` takes after
+    `set_seed`, from a source that is the sequence's own; so who else is in the batch makes no
+    difference.
+
+    Args:
+        logits: float32 (rows, vocabulary); changed.
+        candidates: Of each row.
+    """
+    for row, one in enumerate(candidates):
+        _penalise(logits[row], one)
+    chosen = logits.argmax(dim=-1)
+    drawn = [row for row, one in enumerate(candidates) if one.choice.sampling.do_sample]
+    if drawn:
+        probabilities = _probabilities(
+            logits[drawn], [candidates[row].choice.sampling for row in drawn]
+        )
+        for number, row in enumerate(drawn):
+            source = _generator(candidates[row].choice, logits.device)
+            chosen[row] = torch.multinomial(probabilities[number], 1, generator=source)[0]
+    tokens: list[int] = chosen.tolist()
+    return tokens
+
+
+def _penalise(row: torch.Tensor, one: Candidates) -> None:
+    penalty = one.choice.sampling.repetition_penalty
+    if penalty != 1.0:
+        present = torch.tensor(sorted(set(one.tokens)), device=row.device)
+        scores = row[present]
+        row[present] = torch.where(scores < 0, scores * penalty, scores / penalty)
+    if one.forbidden:
+        row[list(one.forbidden)] = -torch.inf
+
+
+def _probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.Tensor:
+    """What each token's chance is, float32 (rows, vocabulary)."""
+    size = logits.shape[-1]
+
+    def column(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
+
+    logits = logits / column([one.temperature for one in settings])
+    ordered = logits.sort(dim=-1)
+    kept = torch.tensor([min(one.top_k or size, size) for one in settings], device=logits.device)
+    least = ordered.values.gather(1, size - kept[:, None])
+    logits = logits.masked_fill(logits < least, -torch.inf)
+    values = ordered.values.masked_fill(ordered.values < least, -torch.inf)
+    unlikely = values.softmax(dim=-1).cumsum(dim=-1) <= 1 - column([one.top_p for one in settings])
+    unlikely[:, -1] = False
+    logits = logits.masked_fill(unlikely.scatter(1, ordered.indices, unlikely), -torch.inf)
+    probabilities = logits.softmax(dim=-1)
+    threshold = column([one.min_p for one in settings]) * probabilities.amax(-1, keepdim=True)
+    return logits.masked_fill(probabilities < threshold, -torch.inf).softmax(dim=-1)
+
+
+def _generator(choice: Choice, device: torch.device) -> torch.Generator:
+    if choice.generator is None:
+        choice.generator = torch.Generator(device).manual_seed(choice.seed or 0)
+    return choice.generator

@@ -1,0 +1,144 @@
+"""Which tokens of which sequences are computed next. It knows no torch, and no time."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.generator.engine.blocks import BlockPool
+from services.generator.engine.sequence import Sequence
+
+Owner = TypeVar("Owner")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one step.
+
+    Attributes:
+        running: Most sequences that take turns.
+        tokens: Most tokens computed in a step; a longer prompt is computed in several, so that it
+            holds up nobody's next token for long.
+    """
+
+    running: int = 32
+    tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[Owner]):
+    """Tokens `begin` to `end` of a sequence, to be computed in one step."""
+
+    sequence: Sequence[Owner]
+    begin: int
+    end: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the next token can be chosen after it."""
+        return self.end == len(self.sequence.tokens)
+
+
+class Scheduler(Generic[Owner]):
+    """First come, first served: sequences that came earlier get their tokens and memory first.
+
+    Every running sequence gets its next token in every step; what is left of the step goes to
+    prompts, in the order they came. When memory runs out, the sequence that came last gives its
+    own back and is computed again later.
+
+    Args:
+        pool: The cache's blocks.
+        limits: Bounds of one step.
+    """
+
+    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+        self._pool = pool
+        self._limits = limits
+        self._running: list[Sequence[Owner]] = []
+        self._waiting: deque[Sequence[Owner]] = deque()
+        self._preempted: list[Sequence[Owner]] = []
+
+    def __len__(self) -> int:
+        return len(self._running) + len(self._waiting)
+
+    @property
+    def sequences(self) -> list[Sequence[Owner]]:
+        """All of them, in the order they are served."""
+        return [*self._running, *self._waiting]
+
+    def add(self, sequence: Sequence[Owner]) -> None:
+        """Let a sequence wait for its turn; it must fit into the cache by itself."""
+        self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence[Owner]) -> None:
+        """Take a sequence out, and its blocks back."""
+        if sequence in self._running:
+            self._running.remove(sequence)
+            self._give_back(sequence)
+        else:
+            self._waiting.remove(sequence)
+
+    def schedule(self) -> list[Chunk[Owner]]:
+        """The next step; empty only when there is no sequence."""
+        self._preempted = []
+        budget = self._limits.tokens
+        chunks: list[Chunk[Owner]] = []
+        # Those with one token missing come first, so that no prompt keeps them waiting.
+        for sequence in sorted(self._running, key=lambda one: one.missing > 1):
+            if budget and sequence not in self._preempted:
+                chunks += self._chunk(sequence, budget)
+                budget = self._limits.tokens - sum(chunk.end - chunk.begin for chunk in chunks)
+        # Who lost its memory in this step is not let in again in the same.
+        while budget and not self._preempted and self._admit():
+            chunks += self._chunk(self._running[-1], budget)
+            budget = self._limits.tokens - sum(chunk.end - chunk.begin for chunk in chunks)
+        return [chunk for chunk in chunks if chunk.sequence not in self._preempted]
+
+    def done(self, chunk: Chunk[Owner]) -> None:
+        """Note that a chunk has been computed."""
+        sequence = chunk.sequence
+        sequence.computed = chunk.end
+        for number in range(chunk.begin // self._pool.size, chunk.end // self._pool.size):
+            self._pool.seal(sequence.blocks, sequence.tokens, number)
+
+    def _chunk(self, sequence: Sequence[Owner], budget: int) -> list[Chunk[Owner]]:
+        end = min(len(sequence.tokens), sequence.computed + budget)
+        while len(sequence.blocks) * self._pool.size < end:
+            block = self._pool.lend()
+            if block is not None:
+                sequence.blocks.append(block)
+                continue
+            victim = self._running[-1]
+            self._preempt(victim)
+            if victim is sequence:
+                return []
+        return [Chunk(sequence, sequence.computed, end)]
+
+    def _admit(self) -> bool:
+        """Move the first that waits to those that run, if there is one and it finds room now."""
+        if not self._waiting or len(self._running) == self._limits.running:
+            return False
+        sequence = self._waiting[0]
+        # The last token is computed in any case, since its result is needed.
+        shared = self._pool.find(sequence.tokens[:-1])
+        needed = -(-len(sequence.tokens) // self._pool.size) - len(shared)
+        if needed > self._pool.free:
+            self._pool.take_back(shared)
+            return False
+        sequence.blocks = shared
+        sequence.computed = len(shared) * self._pool.size
+        if not sequence.begun:
+            sequence.begun, sequence.cached = True, sequence.computed
+        self._waiting.popleft()
+        self._running.append(sequence)
+        return True
+
+    def _preempt(self, sequence: Sequence[Owner]) -> None:
+        self._running.remove(sequence)
+        self._give_back(sequence)
+        self._waiting.appendleft(sequence)
+        self._preempted.append(sequence)
+
+    def _give_back(self, sequence: Sequence[Owner]) -> None:
+        self._pool.take_back(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = 0
