@@ -30,6 +30,8 @@ from services.generator.engine.interface import (
     Stopping,
 )
 from services.generator.engine.reference import ReferenceEngine
+from services.generator.engine.scheduler import Limits
+from services.generator.engine.torch_engine import TorchEngine
 from services.generator.settings import GeneratorSettings
 from services.generator.tokenization import ChatTemplateError, UnknownTokenError
 from serving.context import current_request_id
@@ -101,7 +103,7 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
             )
         except models.ModelSourceError as error:
             raise StartError(str(error)) from None
-        engine = ReferenceEngine(loaded, settings.max_waiting)
+        engine = _engine(loaded, settings)
         try:
             await _warm_up(engine, loaded)
         except GenerationError as error:
@@ -234,6 +236,17 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         if self._running is None:
             raise unavailable("MODEL_NOT_LOADED", "the language model is being loaded; try again")
         return self._running
+
+
+def _engine(loaded: models.LoadedModel, settings: GeneratorSettings) -> Engine:
+    if settings.engine == "reference":
+        return ReferenceEngine(loaded, settings.max_waiting)
+    return TorchEngine(
+        loaded,
+        settings.max_waiting,
+        kv_bytes=settings.kv_bytes,
+        limits=Limits(settings.max_running, settings.max_step_tokens),
+    )
 
 
 async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:

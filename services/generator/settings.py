@@ -1,6 +1,7 @@
 """Settings of the generator's process."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -40,5 +41,19 @@ class GeneratorSettings(ServerSettings):
     cache: Path = Field(default_factory=_default_cache)
     """Folder for converted weights."""
 
+    engine: Literal["torch", "reference"] = "torch"
+    """What runs the model: `torch` runs many texts at once; `reference` is `generate` of
+    transformers, one text after the other."""
+
+    max_running: int = Field(default=32, ge=1)
+    """Texts that grow at the same time, where the engine and the memory allow it."""
+
     max_waiting: int = Field(default=16, ge=0)
-    """Requests that may wait for the model; one more is refused with RESOURCE_EXHAUSTED."""
+    """Requests that may wait beside those; one more is refused with RESOURCE_EXHAUSTED."""
+
+    max_step_tokens: int = Field(default=256, ge=1)
+    """Tokens computed in one step of the engine; longer prompts are computed in parts, so that no
+    text waits long for its next token."""
+
+    kv_bytes: int | None = Field(default=None, ge=1)
+    """Memory for keys and values; 1 GiB, or most of what a GPU has left, when not set."""

@@ -159,7 +159,7 @@ def test_sigterm_turns_health_first_and_lets_live_streams_finish(start: StartSer
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(start: StartServer) -> None:
     with (
-        start("generator", "--max-waiting=0") as member,
+        start("generator", "--max-waiting=0", "--max-running=1") as member,
         grpc.insecure_channel(member.address) as channel,
     ):
         stub = generator_service_pb2_grpc.GeneratorServiceStub(channel)

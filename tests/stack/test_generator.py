@@ -104,6 +104,6 @@ def test_the_model_is_described(running: Running) -> None:
     assert model.architecture == "LlamaForCausalLM"
     assert 134_000_000 < model.parameters < 136_000_000
     assert model.context_length == 8192
-    assert model.engine == "reference"
+    assert model.engine == "torch"
     assert model.tokenizer.algorithm == "BPE"
     assert "<|im_end|>" in {token.text for token in model.tokenizer.special_tokens}
