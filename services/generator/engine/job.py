@@ -15,6 +15,7 @@ from services.generator.engine.interface import (
     GenerationRequest,
     Sampling,
 )
+from services.generator.engine.metrics import EngineMetrics
 from services.generator.models import LoadedModel
 
 
@@ -24,10 +25,13 @@ class Job:
     It is made on the loop. All that is not said to be for the loop is for the thread.
     """
 
-    def __init__(self, request: GenerationRequest, loaded: LoadedModel) -> None:
+    def __init__(
+        self, request: GenerationRequest, loaded: LoadedModel, metrics: EngineMetrics
+    ) -> None:
         self.request = request
         self._events: asyncio.Queue[Delta | Finished | GenerationError] = asyncio.Queue()
         self.seed = _seed(request.sampling)
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._stop_ids = loaded.stop_ids
         self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
@@ -40,6 +44,7 @@ class Job:
         self._arrived = time.monotonic()
         self._begun: float | None = None
         self._first: float | None = None
+        self._latest = self._arrived
         self._cached_tokens = 0
         self._expiry = self._expire_in_time()
 
@@ -95,8 +100,13 @@ class Job:
 
     def put(self, token_id: int) -> None:
         """Take a generated token."""
+        now = time.monotonic()
         if self._first is None:
-            self._first = time.monotonic()
+            self._first = now
+        else:
+            self._metrics.between_tokens.observe(now - self._latest)
+        self._latest = now
+        self._metrics.generated_tokens.inc()
         self._generated += 1
         self._last_id = token_id
         self._unsent.append(token_id)
@@ -107,13 +117,16 @@ class Job:
     def end(self) -> None:
         """Send what was held back, and how the text ended."""
         self._release()
-        self._emit(self._finished())
+        finished = self._finished()
+        self._metrics.finished(finished)
+        self._emit(finished)
 
     def fail(self, error: Exception) -> None:
         """Send what was held back, and that the model failed."""
         self._release()
         failure = GenerationError(f"the model failed: {type(error).__name__}")
         failure.__cause__ = error
+        self._metrics.failed.inc()
         self._emit(failure)
 
     def _expire_in_time(self) -> asyncio.TimerHandle | None:

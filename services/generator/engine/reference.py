@@ -22,6 +22,7 @@ from services.generator.engine.interface import (
     Started,
 )
 from services.generator.engine.job import Job
+from services.generator.engine.metrics import EngineMetrics
 from services.generator.models import LoadedModel
 
 # How long a request is taken to last until one has been measured.
@@ -41,6 +42,7 @@ class ReferenceEngine(Engine):
     def __init__(self, loaded: LoadedModel, max_waiting: int = 16) -> None:
         self._loaded = loaded
         self._max_waiting = max_waiting
+        self._metrics = EngineMetrics(loaded.description.name)
         self._jobs: set[Job] = set()
         self._closed = False
         self._usual_s = _FIRST_GUESS_S
@@ -75,7 +77,7 @@ class ReferenceEngine(Engine):
         waiting = len(self._jobs) - 1  # one of them runs
         if waiting >= self._max_waiting:
             raise QueueFullError(waiting, retry_after_s=self._usual_s)
-        job = Job(request, self._loaded)
+        job = Job(request, self._loaded, self._metrics)
         self._jobs.add(job)
         return job
 

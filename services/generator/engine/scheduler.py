@@ -61,6 +61,11 @@ class Scheduler(Generic[Owner]):
         return len(self._running) + len(self._waiting)
 
     @property
+    def running(self) -> int:
+        """How many take turns."""
+        return len(self._running)
+
+    @property
     def sequences(self) -> list[Sequence[Owner]]:
         """All of them, in the order they are served."""
         return [*self._running, *self._waiting]

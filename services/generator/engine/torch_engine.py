@@ -25,6 +25,7 @@ from services.generator.engine.interface import (
     Started,
 )
 from services.generator.engine.job import Job
+from services.generator.engine.metrics import EngineMetrics
 from services.generator.engine.runner import ModelRunner
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
@@ -70,12 +71,12 @@ class TorchEngine(Engine):
         blocks = _blocks(loaded, kv_bytes, limits)
         self._context = min(loaded.description.context_length, blocks * BLOCK_SIZE)
         self._most = limits.running + max_waiting
+        self._metrics = EngineMetrics(loaded.description.name)
         self._jobs: set[Job] = set()
         self._closed = False
         self._pace = _Pace()
-        self._scheduler: Scheduler[_Owner] = Scheduler(
-            BlockPool(blocks, BLOCK_SIZE, share=share), limits
-        )
+        self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
+        self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
         self._runner = ModelRunner(loaded, blocks, BLOCK_SIZE)
         self._arrivals: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="model", daemon=True)
@@ -109,7 +110,7 @@ class TorchEngine(Engine):
         if len(self._jobs) >= self._most:
             waiting = sum(not job.begun for job in self._jobs)
             raise QueueFullError(waiting, retry_after_s=self._pace.seconds)
-        job = Job(request, self._loaded)
+        job = Job(request, self._loaded, self._metrics)
         self._jobs.add(job)
         self._arrivals.put(job)
         return job
@@ -125,10 +126,17 @@ class TorchEngine(Engine):
                 if job is not None:
                     self._scheduler.add(_sequence(job, self._context))
             self._drop_what_is_over()
+            self._tell()
             if len(self._scheduler):
                 self._step()
             elif closing:
                 return
+
+    def _tell(self) -> None:
+        metrics, scheduler = self._metrics, self._scheduler
+        metrics.running.set(scheduler.running)
+        metrics.waiting.set(len(scheduler) - scheduler.running)
+        metrics.kv_use.set(1 - self._pool.free / self._pool.count)
 
     def _drop_what_is_over(self) -> None:
         for sequence in self._scheduler.sequences:
@@ -163,6 +171,8 @@ class TorchEngine(Engine):
             self._scheduler.remove(sequence)
             return False
         owner.job.begin(cached_tokens=sequence.cached)
+        self._metrics.prefix_queries.inc(len(sequence.tokens))
+        self._metrics.prefix_hits.inc(sequence.cached)
         return True
 
     def _compute(self, chunks: "Several[Chunk[_Owner]]") -> "list[tuple[Sequence[_Owner], int]]":

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from prometheus_client import REGISTRY
 
 from services.generator.engine.cache import token_bytes
 from services.generator.engine.interface import (
@@ -155,6 +156,29 @@ class TestAPromptInCommon:
         assert again.cached_tokens == len(PROMPT) // BLOCK_SIZE * BLOCK_SIZE > 0
 
 
+class TestMetrics:
+    async def test_tell_what_is_done_under_the_names_of_vllm(self, tiny_llama: LoadedModel) -> None:
+        def value(name: str, **labels: str) -> float:
+            found = REGISTRY.get_sample_value(name, {"model_name": "tiny-llama"} | labels)
+            return found or 0.0
+
+        names = ("prompt_tokens_total", "generation_tokens_total", "prefix_cache_hits_total")
+        counts = ("time_to_first_token_seconds_count", "inter_token_latency_seconds_count")
+        before = {name: value(f"vllm:{name}") for name in (*names, *counts)}
+        ended = value("vllm:request_success_total", finished_reason="length")
+        engine = TorchEngine(tiny_llama)
+        try:
+            for _ in range(2):
+                await collect(engine, request())
+        finally:
+            await engine.close()
+        grown = {name: value(f"vllm:{name}") - count for name, count in before.items()}
+        assert grown == dict(zip((*names, *counts), (40, 24, 16, 2, 22), strict=True))
+        assert value("vllm:request_success_total", finished_reason="length") == ended + 2
+        for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
+            assert value(f"vllm:{name}") == 0
+
+
 class TestLittleMemory:
     async def test_bounds_what_fits_and_refuses_the_rest(self, tiny_llama: LoadedModel) -> None:
         engine = TorchEngine(tiny_llama, kv_bytes=bytes_for(tiny_llama, 2))
@@ -208,7 +232,7 @@ class TestStreamsThatAreDropped:
             await asyncio.gather(*(drop() for _ in range(300)))
             events = await whole
             await collect(engine, request(max_new_tokens=1))
-            pool = engine._scheduler._pool
+            pool = engine._pool
             assert pool.free == pool.count
         finally:
             await engine.close()
