@@ -2,20 +2,23 @@
 
 Every other engine is checked and measured against it. Requests run in the order they come, in one
 thread; a seed gives what `transformers.set_seed` followed by a `text-generation` pipeline gives.
+Texts to embed run in the same thread, a batch at a time between other requests.
 """
 
 import asyncio
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from services.generator.detokenizer import Detokenizer
+from services.generator.embedding import Vectors
 from services.generator.engine.interface import (
     Delta,
     Engine,
@@ -29,7 +32,9 @@ from services.generator.engine.interface import (
     QueueFullError,
     Sampling,
     Started,
+    check_lengths,
 )
+from services.generator.hidden_states import batches, hidden_states
 from services.generator.models import LoadedModel
 
 # How long a request is taken to last until one has been measured.
@@ -50,6 +55,7 @@ class ReferenceEngine(Engine):
         self._loaded = loaded
         self._max_waiting = max_waiting
         self._jobs: set[_Job] = set()
+        self._embedding = 0  # calls
         self._closed = False
         self._usual_s = _FIRST_GUESS_S
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
@@ -70,6 +76,20 @@ class ReferenceEngine(Engine):
             job.leave()
             self._jobs.discard(job)
 
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """See `Engine.embed`."""
+        check_lengths(prompts, self._loaded.description.context_length)
+        self._check_room()
+        states: dict[int, Vectors] = {}
+        self._embedding += 1
+        try:
+            for places in batches([len(prompt) for prompt in prompts]):
+                batch = await self._hidden_states([prompts[place] for place in places])
+                states.update(zip(places, batch, strict=True))
+        finally:
+            self._embedding -= 1
+        return [states[place] for place in range(len(prompts))]
+
     async def close(self) -> None:
         """See `Engine.close`."""
         self._closed = True
@@ -78,18 +98,31 @@ class ReferenceEngine(Engine):
         await asyncio.to_thread(self._thread.shutdown)
 
     def _admit(self, request: GenerationRequest) -> "_Job":
-        if self._closed:
-            raise EngineClosedError
         prompt_tokens = len(request.prompt_ids)
         context_length = self._loaded.description.context_length
         if prompt_tokens >= context_length:
             raise PromptTooLongError(prompt_tokens, context_length)
-        waiting = len(self._jobs) - 1  # one of them runs
-        if waiting >= self._max_waiting:
-            raise QueueFullError(waiting, retry_after_s=self._usual_s)
+        self._check_room()
         job = _Job(request, self._loaded)
         self._jobs.add(job)
         return job
+
+    def _check_room(self) -> None:
+        if self._closed:
+            raise EngineClosedError
+        waiting = len(self._jobs) + self._embedding - 1  # one of them runs
+        if waiting >= self._max_waiting:
+            raise QueueFullError(waiting, retry_after_s=self._usual_s)
+
+    async def _hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
+        if self._closed:
+            raise EngineClosedError
+        work = partial(hidden_states, self._loaded.model, prompts)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except Exception as error:
+            raise _failure(error) from error
 
     def _run(self, job: "_Job") -> None:
         """Generate one text; in the engine's thread."""
@@ -188,7 +221,7 @@ class _Job:
     def fail(self, error: Exception) -> None:
         """Send what was held back, and that the model failed."""
         self._release()
-        failure = GenerationError(f"the model failed: {type(error).__name__}")
+        failure = _failure(error)
         failure.__cause__ = error
         self._emit(failure)
 
@@ -254,6 +287,10 @@ class _Step(StoppingCriteria):
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         self._job.put(int(input_ids[0, -1]))
         return torch.full((1,), self._job.over(), device=input_ids.device, dtype=torch.bool)
+
+
+def _failure(error: Exception) -> GenerationError:
+    return GenerationError(f"the model failed: {type(error).__name__}")
 
 
 def _seed(sampling: Sampling) -> int | None:

@@ -1,0 +1,52 @@
+"""A model's last hidden states, of many prompts with as few passes as their lengths allow."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from services.generator.embedding import Vectors
+
+# Most tokens of a pass, padding included. More are hardly faster, and a pass cannot be stopped.
+BATCH_TOKENS = 2048
+
+
+def batches(lengths: Sequence[int], most_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Put prompts of like length together, the longest first.
+
+    Yields:
+        Places of `lengths`, each place once. A batch has at most `most_tokens` tokens when its
+        prompts are padded to its longest; a prompt that is longer is a batch by itself.
+    """
+    batch: list[int] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if batch and (len(batch) + 1) * longest > most_tokens:
+            yield batch
+            batch = []
+        longest = longest if batch else lengths[place]
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def hidden_states(model: Any, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+    """Run a causal model of `transformers` once, without its head, for prompts of tokens.
+
+    Prompts are padded at their end, where no token of a causal model looks.
+
+    Returns:
+        For each prompt its last hidden states, after the final norm, (tokens, dimension).
+    """
+    ids = [torch.tensor(prompt) for prompt in prompts]
+    pad = torch.nn.utils.rnn.pad_sequence
+    with torch.inference_mode():
+        states = model.base_model(
+            input_ids=pad(ids, batch_first=True).to(model.device),
+            attention_mask=pad([torch.ones_like(row) for row in ids], batch_first=True).to(
+                model.device
+            ),
+            use_cache=False,
+        ).last_hidden_state
+        rows = states.float().cpu().numpy()
+    return [row[: len(prompt)].copy() for row, prompt in zip(rows, prompts, strict=True)]
