@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from services.generator.embedding import Vectors
 
-# Most tokens of a pass, padding included. More are hardly faster, and a pass cannot be stopped.
-BATCH_TOKENS = 2048
+# Most tokens of a pass, padding included. More are no faster, and a pass cannot be stopped. Prompts
+# longer than half of it run alone, which models of long contexts need that scale positions by the
+# longest prompt of a pass (longrope does beyond 4,096 tokens).
+BATCH_TOKENS = 1024
 
 
 def batches(lengths: Sequence[int], most_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
@@ -38,14 +41,12 @@ def hidden_states(model: Any, prompts: Sequence[Sequence[int]]) -> list[Vectors]
     Returns:
         For each prompt its last hidden states, after the final norm, (tokens, dimension).
     """
-    ids = [torch.tensor(prompt) for prompt in prompts]
-    pad = torch.nn.utils.rnn.pad_sequence
+    ids = [torch.tensor(prompt, device=model.device) for prompt in prompts]
+    present = [torch.ones_like(row) for row in ids]
     with torch.inference_mode():
         states = model.base_model(
-            input_ids=pad(ids, batch_first=True).to(model.device),
-            attention_mask=pad([torch.ones_like(row) for row in ids], batch_first=True).to(
-                model.device
-            ),
+            input_ids=pad_sequence(ids, batch_first=True),
+            attention_mask=pad_sequence(present, batch_first=True),
             use_cache=False,
         ).last_hidden_state
         rows = states.float().cpu().numpy()

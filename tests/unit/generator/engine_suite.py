@@ -424,6 +424,12 @@ class EngineSuite(ABC):
             np.testing.assert_allclose(states, own, atol=2e-5)
             np.testing.assert_allclose(states, by_hand(tiny_llama, prompt), atol=2e-5)
 
+    async def test_phi3_is_embedded_as_by_hand(self, tiny_phi3: LoadedModel) -> None:
+        prompts = [tiny_phi3.tokenizer.encode(text) for text in ("a", "the song that comes next")]
+        async with self.engine(tiny_phi3) as engine:
+            for prompt, states in zip(prompts, await engine.embed(prompts), strict=True):
+                np.testing.assert_allclose(states, by_hand(tiny_phi3, prompt), atol=2e-5)
+
     async def test_prompts_are_embedded_in_fewer_passes_than_they_are(
         self, tiny_llama: LoadedModel
     ) -> None:
@@ -481,32 +487,20 @@ class EngineSuite(ABC):
                 assert len(await first) == 1
             assert len(await engine.embed(prompts_of(5))) == 1
 
-    async def test_the_model_is_never_run_twice_at_a_time(self, tiny_llama: LoadedModel) -> None:
-        running, most = 0, 0
-
-        def enter(*_: Any) -> None:
-            nonlocal running, most
-            running += 1
-            most = max(most, running)
-
-        def leave(*_: Any) -> None:
-            nonlocal running
-            time.sleep(0.001)
-            running -= 1
-
-        hooks = [
-            tiny_llama.model.get_input_embeddings().register_forward_pre_hook(enter),
-            tiny_llama.model.get_input_embeddings().register_forward_hook(leave),
-        ]
+    async def test_one_thread_alone_runs_the_model(self, tiny_llama: LoadedModel) -> None:
+        threads: set[int] = set()
+        hook = tiny_llama.model.get_input_embeddings().register_forward_hook(
+            lambda *_: threads.add(threading.get_ident())
+        )
         try:
             async with self.engine(tiny_llama) as engine:
                 texts = [collect(engine, request()) for _ in range(4)]
-                vectors = [engine.embed(prompts_of(*[250] * 20)) for _ in range(4)]
+                vectors = [engine.embed(prompts_of(*[250] * 10)) for _ in range(4)]
                 await asyncio.gather(*texts, *vectors)
         finally:
-            for hook in hooks:
-                hook.remove()
-        assert most == 1
+            hook.remove()
+        assert len(threads) == 1
+        assert threading.get_ident() not in threads
 
     async def test_closing_the_engine_ends_embeddings_after_the_batch_under_way(
         self, tiny_llama: LoadedModel

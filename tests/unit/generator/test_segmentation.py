@@ -1,8 +1,11 @@
+from collections.abc import Callable, Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.generator.segmentation import characters, utf8_bytes, words
+from services.generator.tokenization import Token
 
 PARTS = ["song", "don't", "3.14", " ", "\r\n", "\t", "!", "坂本", "é", "नमस्ते", "🎵", "🇫🇷", "\u200d"]
 texts = st.text(max_size=40) | st.lists(st.sampled_from(PARTS), max_size=12).map("".join)
@@ -10,7 +13,9 @@ texts = st.text(max_size=40) | st.lists(st.sampled_from(PARTS), max_size=12).map
 
 @pytest.mark.parametrize("cut", [words, characters])
 @given(text=texts)
-def test_the_pieces_stand_one_after_the_other_and_join_to_the_text(cut, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_pieces_stand_one_after_the_other_and_join_to_the_text(
+    cut: Callable[[str], Iterator[Token]], text: str
+) -> None:
     tokens = list(cut(text))
     assert "".join(token.piece for token in tokens) == text
     assert all(text[token.start : token.end] == token.piece for token in tokens)
