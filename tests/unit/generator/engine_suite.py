@@ -91,15 +91,14 @@ def forced(loaded: LoadedModel, token_ids: list[int]) -> Iterator[None]:
 
 @contextmanager
 def passes(loaded: LoadedModel, *, held: bool = False) -> Iterator[list[threading.Event]]:
-    """For each pass of the model an event, set when it goes on: at once, or when the test says."""
+    """An event for each pass of the model, which goes on at once or, if held, when that is set."""
     seen: list[threading.Event] = []
 
     def note(*_: Any) -> None:
         event = threading.Event()
         seen.append(event)
-        if not held:
-            event.set()
-        event.wait(20)
+        if held and not event.wait(10):
+            raise TimeoutError("the test does not let the model go on")
 
     hook = loaded.model.get_input_embeddings().register_forward_hook(note)
     try:
