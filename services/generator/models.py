@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.generator.tokenization import Tokenizer
@@ -50,6 +51,7 @@ class ModelDescription:
     dtype: str
     device: str
     context_length: int
+    embedding_dimension: int
     tokenizer: TokenizerDescription
 
 
@@ -239,6 +241,7 @@ def _describe(name: str, model: Any, tokenizer: Tokenizer) -> ModelDescription:
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         context_length=model.config.max_position_embeddings,
+        embedding_dimension=model.config.hidden_size,
         tokenizer=_describe_tokenizer(tokenizer),
     )
 
@@ -253,9 +256,16 @@ def _describe_tokenizer(tokenizer: Tokenizer) -> TokenizerDescription:
             (backend.convert_ids_to_tokens(token_id), token_id)
             for token_id in sorted(tokenizer.special_ids)
         ),
-        normalization="" if fast.normalizer is None else type(fast.normalizer).__name__,
+        normalization=_normalization(fast.normalizer),
         chat_template=backend.chat_template or "",
     )
+
+
+def _normalization(normalizer: Any) -> str:
+    if normalizer is None:
+        return ""
+    steps: Any = normalizer if isinstance(normalizer, normalizers.Sequence) else [normalizer]
+    return ", ".join(type(step).__name__ for step in steps)
 
 
 transformers.logging.disable_progress_bar()

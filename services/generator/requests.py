@@ -1,14 +1,18 @@
 """The generator's requests, checked; the limits are those in the contract's comments."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
+from services.generator.embedding import Pooling, Vectors, pool
 from services.generator.engine import interface
-from services.generator.tokenization import ChatMessage
+from services.generator.segmentation import characters, utf8_bytes, words
+from services.generator.tokenization import ChatMessage, Token, Tokenizer
 from serving.validation import RequestModel
 
 MAX_TEXT = 1_000_000
+MAX_EMBEDDED_TOKENS = 16_384
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
@@ -16,8 +20,10 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0, le=100)]
 
-# The contract's `Role`, by number.
+# The contract's `Role`, `Pooling` and `TokenKind`, by number.
 _ROLES = {1: "system", 2: "user", 3: "assistant"}
+_POOLINGS = {0: Pooling.MEAN, 1: Pooling.MEAN, 2: Pooling.LAST}
+_CUTS = {1: words, 2: characters, 3: utf8_bytes}
 
 
 class Message(RequestModel):
@@ -79,12 +85,17 @@ class Stopping(RequestModel):
         return interface.Stopping(**self.model_dump())
 
 
-class Generate(RequestModel):
-    """`GenerateRequest` and `GenerateStreamRequest`; the oneof sees to it that one input is set."""
+class Input(RequestModel):
+    """`CountTokensRequest` of the contract; the oneof sees to it that one input is set."""
 
     prompt: Prompt | None = None
     chat: Chat | None = None
     token_ids: TokenIds | None = None
+
+
+class Generate(Input):
+    """`GenerateRequest` and `GenerateStreamRequest` of the contract."""
+
     sampling: Sampling = Sampling()
     stopping: Stopping = Stopping()
     return_full_text: bool = False
@@ -101,7 +112,21 @@ class Tokenize(RequestModel):
     """`TokenizeRequest` of the contract."""
 
     text: Text = ""
+    kind: Literal[0, 1, 2, 3] = 0
     add_special_tokens: bool = False
+
+    @field_validator("add_special_tokens")
+    @classmethod
+    def _special_tokens_of_the_model(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("kind"):
+            raise ValueError("is possible with the model's tokens only; leave kind unset")
+        return wanted
+
+    def cut(self, tokenizer: Tokenizer) -> Iterator[Token]:
+        """The tokens of the text; those of the model are by `tokenizer`."""
+        if self.kind:
+            return _CUTS[self.kind](self.text)
+        return iter(tokenizer.tokens(self.text, add_special_tokens=self.add_special_tokens))
 
 
 class Detokenize(RequestModel):
@@ -109,3 +134,16 @@ class Detokenize(RequestModel):
 
     ids: Annotated[list[int], Field(max_length=MAX_TEXT)] = Field(default_factory=list)
     skip_special_tokens: bool = False
+
+
+class Embed(RequestModel):
+    """`EmbedRequest` of the contract."""
+
+    texts: Annotated[list[Prompt], Field(min_length=1, max_length=256)]
+    pooling: Literal[0, 1, 2] = 0
+    normalize: bool = True
+    token_vectors: bool = False
+
+    def pooled(self, states: Vectors) -> Vectors:
+        """The vector of a text whose tokens have these vectors."""
+        return pool(states, _POOLINGS[self.pooling], normalize=self.normalize)

@@ -3,27 +3,25 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
-from segue.generator.v1 import generation_pb2, generator_service_pb2_grpc, model_pb2
+from segue.generator.v1 import generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
-from services.generator import models, requests
+from services.generator import messages, models, requests
 from services.generator.engine.interface import (
-    Delta,
     Engine,
     EngineClosedError,
-    Event,
-    Finished,
-    FinishReason,
     GenerationError,
     GenerationRequest,
+    PromptLengthError,
     PromptTooLongError,
     QueueFullError,
     Started,
@@ -33,11 +31,12 @@ from services.generator.engine.reference import ReferenceEngine
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import TorchEngine
 from services.generator.settings import GeneratorSettings
-from services.generator.tokenization import ChatTemplateError, UnknownTokenError
+from services.generator.tokenization import ChatTemplateError, Tokenizer, UnknownTokenError
 from serving.context import current_request_id
 from serving.deadlines import time_left
 from serving.errors import (
     FieldViolation,
+    RpcError,
     deadline_exceeded,
     internal,
     invalid_argument,
@@ -52,13 +51,11 @@ _log = logging.getLogger("segue.generator")
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
 
-_REASONS = {
-    FinishReason.END_OF_SEQUENCE: generation_pb2.FINISH_REASON_END_OF_SEQUENCE,
-    FinishReason.STOP_STRING: generation_pb2.FINISH_REASON_STOP_STRING,
-    FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
-    FinishReason.DEADLINE: generation_pb2.FINISH_REASON_DEADLINE,
-    FinishReason.CANCELLED: generation_pb2.FINISH_REASON_CANCELLED,
-}
+
+# Asking for a message's size takes as long as to write it.
+_TOKENS_BETWEEN_CHECKS = 50_000
+
+_ASK_FOR_LESS = "ask for fewer texts at once, or leave out token_vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +145,7 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         """See the contract."""
         wanted = validate(requests.Tokenize, request)
         tokenizer = self._served.loaded.tokenizer
-        tokens = await self._in_thread(
-            lambda: tokenizer.tokens(wanted.text, add_special_tokens=wanted.add_special_tokens)
-        )
-        return pb.TokenizeResponse(
-            tokens=[
-                pb.Token(id=token.id, piece=token.piece, start=token.start, end=token.end)
-                for token in tokens
-            ]
-        )
+        return await self._in_thread(lambda: self._tokenized(wanted, tokenizer))
 
     async def Detokenize(  # noqa: N802
         self, request: pb.DetokenizeRequest, context: Context
@@ -171,13 +160,59 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         text = await self._in_thread(
             lambda: tokenizer.decode(wanted.ids, skip_special_tokens=wanted.skip_special_tokens)
         )
-        return pb.DetokenizeResponse(text=text)
+        response = pb.DetokenizeResponse(text=text)
+        self._check_size(response.ByteSize(), "ids", "send fewer ids at once")
+        return response
+
+    async def CountTokens(  # noqa: N802
+        self, request: pb.CountTokensRequest, context: Context
+    ) -> pb.CountTokensResponse:
+        """See the contract."""
+        wanted = validate(requests.Input, request)
+        loaded = self._served.loaded
+        tokens = len(await self._prompt_ids(loaded, wanted))
+        context_length = loaded.description.context_length
+        return pb.CountTokensResponse(
+            tokens=tokens,
+            context_length=context_length,
+            remaining=max(0, context_length - tokens),
+        )
+
+    async def Embed(  # noqa: N802
+        self, request: pb.EmbedRequest, context: Context
+    ) -> pb.EmbedResponse:
+        """See the contract."""
+        wanted = validate(requests.Embed, request)
+        served = self._served
+        prompts = await self._texts_ids(served.loaded.tokenizer, wanted.texts)
+        vectors = len(prompts) + (sum(map(len, prompts)) if wanted.token_vectors else 0)
+        floats = vectors * served.loaded.description.embedding_dimension
+        self._check_size(4 * floats, "texts", _ASK_FOR_LESS)  # before the model runs for nothing
+        try:
+            states = await served.engine.embed(prompts)
+        except PromptLengthError as error:
+            raise invalid_argument([FieldViolation(f"texts[{error.index}]", str(error))]) from None
+        except (QueueFullError, EngineClosedError) as error:
+            raise _refusal(error) from None
+        except GenerationError:
+            _log.exception("embedding failed")
+            raise internal() from None
+        embeddings = await self._in_thread(
+            lambda: [
+                messages.embedding(ids, rows, wanted)
+                for ids, rows in zip(prompts, states, strict=True)
+            ]
+        )
+        response = pb.EmbedResponse(embeddings=embeddings, model=served.loaded.description.name)
+        self._check_size(response.ByteSize(), "texts", _ASK_FOR_LESS)
+        return response
 
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, context: Context
     ) -> pb.GetModelResponse:
         """See the contract."""
-        return pb.GetModelResponse(model=_description(self._served))
+        served = self._served
+        return pb.GetModelResponse(model=messages.description(served.loaded, served.engine.name))
 
     async def _events(
         self, request: pb.GenerateRequest | pb.GenerateStreamRequest, context: Context
@@ -195,16 +230,14 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         try:
             async with aclosing(served.engine.generate(generation)) as events:
                 async for event in events:
-                    yield _event(event, name)
+                    yield messages.event(event, name)
                     if isinstance(event, Started) and wanted.return_full_text:
                         text = wanted.prompt or served.loaded.tokenizer.decode(prompt_ids)
                         yield pb.GenerateStreamResponse(delta=generation_pb2.Delta(text=text))
         except PromptTooLongError as error:
             raise invalid_argument([FieldViolation(_input_path(wanted), str(error))]) from None
-        except QueueFullError as error:
-            raise resource_exhausted("generator", str(error), error.retry_after_s) from None
-        except EngineClosedError as error:
-            raise unavailable("SHUTTING_DOWN", str(error)) from None
+        except (QueueFullError, EngineClosedError) as error:
+            raise _refusal(error) from None
         except GenerationError:
             _log.exception("generation failed")
             reason = generation_pb2.FINISH_REASON_ERROR
@@ -212,21 +245,49 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
             finished = generation_pb2.Finished(reason=reason, error=status)
             yield pb.GenerateStreamResponse(finished=finished)
 
-    async def _prompt_ids(self, loaded: models.LoadedModel, wanted: requests.Generate) -> list[int]:
+    async def _prompt_ids(self, loaded: models.LoadedModel, wanted: requests.Input) -> list[int]:
         tokenizer = loaded.tokenizer
         try:
             if wanted.token_ids is not None:
                 tokenizer.check(wanted.token_ids.ids)
                 return wanted.token_ids.ids
             if wanted.chat is not None:
-                messages = [message.spoken() for message in wanted.chat.messages]
-                return await self._in_thread(lambda: tokenizer.encode_chat(messages))
+                chat = [message.spoken() for message in wanted.chat.messages]
+                return await self._in_thread(lambda: tokenizer.encode_chat(chat))
             return await self._in_thread(lambda: tokenizer.encode(wanted.prompt or ""))
         except UnknownTokenError as error:
             path = f"token_ids.ids[{error.index}]"
             raise invalid_argument([FieldViolation(path, str(error))]) from None
         except ChatTemplateError as error:
             raise invalid_argument([FieldViolation("chat", str(error))]) from None
+
+    async def _texts_ids(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts, one after the other, until there are too many."""
+        prompts: list[list[int]] = []
+        total = 0
+        for text in texts:
+            prompts.append(await self._in_thread(partial(tokenizer.encode, text)))
+            total += len(prompts[-1])
+            if total > requests.MAX_EMBEDDED_TOKENS:
+                problem = f"have more than {requests.MAX_EMBEDDED_TOKENS:,} tokens; send fewer"
+                raise invalid_argument([FieldViolation("texts", problem)])
+        return prompts
+
+    def _tokenized(self, wanted: requests.Tokenize, tokenizer: Tokenizer) -> pb.TokenizeResponse:
+        """The answer to `Tokenize`, given up once it is too large; in the tokenizer's thread."""
+        tokens = wanted.cut(tokenizer)
+        response = pb.TokenizeResponse()
+        while some := list(islice(tokens, _TOKENS_BETWEEN_CHECKS)):
+            response.tokens.extend(map(messages.token, some))
+            self._check_size(response.ByteSize(), "text", "send less text at once")
+        return response
+
+    def _check_size(self, size: int, path: str, advice: str) -> None:
+        """Refuse a request whose answer is larger than the server sends."""
+        most = self._settings.max_message_bytes
+        if size > most:
+            problem = f"makes an answer of at least {size:,} bytes, more than {most:,}; {advice}"
+            raise invalid_argument([FieldViolation(path, problem)])
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
@@ -256,6 +317,13 @@ async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:
         pass
 
 
+def _refusal(error: QueueFullError | EngineClosedError) -> RpcError:
+    """What the engine does not take on, as clients see it."""
+    if isinstance(error, QueueFullError):
+        return resource_exhausted("generator", str(error), error.retry_after_s)
+    return unavailable("SHUTTING_DOWN", str(error))
+
+
 def _input_path(wanted: requests.Generate) -> str:
     return "token_ids" if wanted.token_ids else "chat" if wanted.chat else "prompt"
 
@@ -268,64 +336,3 @@ def _raise_unless_whole(reason: int) -> None:
         raise unavailable("SHUTTING_DOWN", "the model is being shut down; try another server")
     if reason == generation_pb2.FINISH_REASON_ERROR:
         raise internal()
-
-
-def _event(event: Event, model: str) -> pb.GenerateStreamResponse:
-    match event:
-        case Started():
-            started = generation_pb2.Started(
-                request_id=current_request_id(), model=model, prompt_tokens=event.prompt_tokens
-            )
-            return pb.GenerateStreamResponse(started=started)
-        case Delta():
-            delta = generation_pb2.Delta(text=event.text, token_ids=event.token_ids)
-            return pb.GenerateStreamResponse(delta=delta)
-        case Finished():
-            return pb.GenerateStreamResponse(finished=_finished(event))
-
-
-def _finished(event: Finished) -> generation_pb2.Finished:
-    return generation_pb2.Finished(
-        reason=_REASONS[event.reason],
-        stop=event.stop,
-        usage=generation_pb2.Usage(
-            prompt_tokens=event.prompt_tokens,
-            cached_tokens=event.cached_tokens,
-            generated_tokens=event.generated_tokens,
-        ),
-        seed=event.seed,
-        queue_time=_duration(event.queued_s),
-        time_to_first_token=None if event.first_token_s is None else _duration(event.first_token_s),
-        total_time=_duration(event.total_s),
-    )
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
-
-
-def _description(served: _Served) -> model_pb2.Model:
-    model = served.loaded.description
-    tokenizer = model.tokenizer
-    return model_pb2.Model(
-        name=model.name,
-        architecture=model.architecture,
-        parameters=model.parameters,
-        dtype=model.dtype,
-        device=model.device,
-        context_length=model.context_length,
-        end_of_sequence_ids=sorted(served.loaded.stop_ids),
-        engine=served.engine.name,
-        tokenizer=model_pb2.TokenizerDescription(
-            algorithm=tokenizer.algorithm,
-            vocabulary_size=tokenizer.vocabulary_size,
-            special_tokens=[
-                model_pb2.SpecialToken(text=text, id=token_id)
-                for text, token_id in tokenizer.special_tokens
-            ],
-            normalization=tokenizer.normalization,
-            chat_template=tokenizer.chat_template,
-        ),
-    )

@@ -1,6 +1,7 @@
 """The generator's RPCs, over the wire, with the embedded model."""
 
 import grpc
+import numpy as np
 import pytest
 from segue.generator.v1 import generation_pb2
 from segue.generator.v1 import generator_service_pb2 as pb
@@ -99,11 +100,61 @@ def test_tokens_know_their_place_and_join_to_the_text(running: Running) -> None:
     assert running.generator.Detokenize(pb.DetokenizeRequest(ids=ids)).text == text
 
 
+def test_a_text_can_be_cut_by_word_character_and_byte(running: Running) -> None:
+    text = "Björk & Sigur Rós 🎵"
+
+    def cut(kind: pb.TokenKind.ValueType) -> list[pb.Token]:
+        return list(running.generator.Tokenize(pb.TokenizeRequest(text=text, kind=kind)).tokens)
+
+    words = ["Björk", " ", "&", " ", "Sigur", " ", "Rós", " ", "🎵"]
+    assert [token.piece for token in cut(pb.TOKEN_KIND_WORD)] == words
+    assert [token.piece for token in cut(pb.TOKEN_KIND_CHARACTER)] == list(text)
+    assert bytes(token.id for token in cut(pb.TOKEN_KIND_BYTE)).decode() == text
+
+
+def test_tokens_are_counted_as_they_are_used(running: Running) -> None:
+    counted = running.generator.CountTokens(pb.CountTokensRequest(chat=CHAT))
+    answer = running.generator.Generate(
+        pb.GenerateRequest(chat=CHAT, stopping=stopping(max_new_tokens=1))
+    )
+    assert counted.tokens == answer.finished.usage.prompt_tokens
+    assert counted.tokens + counted.remaining == counted.context_length == 8192
+
+
+def test_texts_of_like_meaning_have_like_vectors(running: Running) -> None:
+    texts = ["a sad song about rain", "a gloomy tune on rainy weather", "import numpy as np"]
+    answer = running.generator.Embed(pb.EmbedRequest(texts=texts))
+    song, tune, code = np.array([embedding.vector for embedding in answer.embeddings])
+    assert np.linalg.norm([song, tune, code], axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
+    assert song @ tune > song @ code
+
+
+def test_a_text_has_the_same_vector_alone_and_in_company(running: Running) -> None:
+    texts = [" ".join(["song"] * length) for length in (1, 3, 20, 300)]
+    together = running.generator.Embed(pb.EmbedRequest(texts=texts))
+    for text, embedding in zip(texts, together.embeddings, strict=True):
+        alone = running.generator.Embed(pb.EmbedRequest(texts=[text])).embeddings[0]
+        np.testing.assert_allclose(embedding.vector, alone.vector, atol=1e-4)
+
+
+def test_each_token_has_a_vector_and_too_many_are_refused(running: Running) -> None:
+    dimension = running.generator.GetModel(pb.GetModelRequest()).model.embedding_dimension
+    request = pb.EmbedRequest(texts=["the song"], token_vectors=True)
+    embedding = running.generator.Embed(request).embeddings[0]
+    assert [len(token.vector) for token in embedding.token_vectors] == [dimension] * 2
+    too_many = pb.EmbedRequest(texts=["song " * 1000] * 5, token_vectors=True)
+    with pytest.raises(grpc.RpcError) as caught:
+        running.generator.Embed(too_many)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "ask for fewer texts" in str(caught.value.details())
+
+
 def test_the_model_is_described(running: Running) -> None:
     model = running.generator.GetModel(pb.GetModelRequest()).model
     assert model.architecture == "LlamaForCausalLM"
     assert 134_000_000 < model.parameters < 136_000_000
     assert model.context_length == 8192
+    assert model.embedding_dimension == 576
     assert model.engine == "torch"
     assert model.tokenizer.algorithm == "BPE"
     assert "<|im_end|>" in {token.text for token in model.tokenizer.special_tokens}

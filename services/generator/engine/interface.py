@@ -2,8 +2,10 @@
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+
+from services.generator.embedding import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,16 @@ class PromptTooLongError(ValueError):
         )
 
 
+class PromptLengthError(ValueError):
+    """A prompt, the one at `index`, that has no tokens or more than the context holds."""
+
+    def __init__(self, index: int, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"has {prompt_tokens} tokens; the model's context takes 1 to {context_length}"
+        )
+        self.index = index
+
+
 class QueueFullError(Exception):
     """Too many requests wait; one more may succeed after `retry_after_s` seconds."""
 
@@ -114,9 +126,23 @@ class EngineClosedError(Exception):
 class GenerationError(Exception):
     """The model failed on this request; the engine goes on with the others."""
 
+    @classmethod
+    def of(cls, error: Exception) -> "GenerationError":
+        """Tell which kind of error it was; the error itself is the cause."""
+        failure = cls(f"the model failed: {type(error).__name__}")
+        failure.__cause__ = error
+        return failure
+
+
+def check_lengths(prompts: Sequence[Sequence[int]], context_length: int) -> None:
+    """Raise PromptLengthError for the first prompt that cannot be embedded."""
+    for index, prompt in enumerate(prompts):
+        if not 1 <= len(prompt) <= context_length:
+            raise PromptLengthError(index, len(prompt), context_length)
+
 
 class Engine(ABC):
-    """Generates texts, several requests at a time, each as a stream of events."""
+    """Generates texts, each as a stream of events, and embeds; several requests at a time."""
 
     name: str
 
@@ -134,6 +160,27 @@ class Engine(ABC):
             QueueFullError: before Started.
             EngineClosedError: before Started.
             GenerationError: the model failed, at any time after Started.
+        """
+
+    @abstractmethod
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """Give the model's last hidden states, after its final norm, of each prompt.
+
+        Prompts of like length are computed together; what comes out for one does not depend on the
+        others beyond rounding. A caller that is cancelled costs at most the batch under way. A call
+        waits as one request does, however many its prompts.
+
+        Args:
+            prompts: Ids of the vocabulary, at least one and at most a context of them in each.
+
+        Returns:
+            An array (tokens, dimension) for each prompt, in their order.
+
+        Raises:
+            PromptLengthError: before the model is run.
+            QueueFullError: before the model is run.
+            EngineClosedError: the engine is closed, or was before all was computed.
+            GenerationError: the model failed.
         """
 
     @abstractmethod

@@ -124,10 +124,8 @@ class Job:
     def fail(self, error: Exception) -> None:
         """Send what was held back, and that the model failed."""
         self._release()
-        failure = GenerationError(f"the model failed: {type(error).__name__}")
-        failure.__cause__ = error
         self._metrics.failed.inc()
-        self._emit(failure)
+        self._emit(GenerationError.of(error))
 
     def _expire_in_time(self) -> asyncio.TimerHandle | None:
         if self.request.deadline is None:

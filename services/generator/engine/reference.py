@@ -2,27 +2,33 @@
 
 Every other engine is checked and measured against it. Requests run in the order they come, in one
 thread; a seed gives what `transformers.set_seed` followed by a `text-generation` pipeline gives.
+Texts to embed run in the same thread, a batch at a time between other requests.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
+from services.generator.embedding import Vectors
 from services.generator.engine.interface import (
     Engine,
     EngineClosedError,
     Event,
+    GenerationError,
     GenerationRequest,
     PromptTooLongError,
     QueueFullError,
     Started,
+    check_lengths,
 )
 from services.generator.engine.job import Job
 from services.generator.engine.metrics import EngineMetrics
+from services.generator.hidden_states import hidden_states, in_batches
 from services.generator.models import LoadedModel
 
 # How long a request is taken to last until one has been measured.
@@ -44,6 +50,7 @@ class ReferenceEngine(Engine):
         self._max_waiting = max_waiting
         self._metrics = EngineMetrics(loaded.description.name)
         self._jobs: set[Job] = set()
+        self._embedding = 0  # calls
         self._closed = False
         self._usual_s = _FIRST_GUESS_S
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
@@ -60,6 +67,16 @@ class ReferenceEngine(Engine):
             job.leave()
             self._jobs.discard(job)
 
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """See `Engine.embed`."""
+        check_lengths(prompts, self._loaded.description.context_length)
+        self._check_room()
+        self._embedding += 1
+        try:
+            return await in_batches(prompts, self._hidden_states)
+        finally:
+            self._embedding -= 1
+
     async def close(self) -> None:
         """See `Engine.close`."""
         self._closed = True
@@ -68,18 +85,31 @@ class ReferenceEngine(Engine):
         await asyncio.to_thread(self._thread.shutdown)
 
     def _admit(self, request: GenerationRequest) -> Job:
-        if self._closed:
-            raise EngineClosedError
         prompt_tokens = len(request.prompt_ids)
         context_length = self._loaded.description.context_length
         if prompt_tokens >= context_length:
             raise PromptTooLongError(prompt_tokens, context_length)
-        waiting = len(self._jobs) - 1  # one of them runs
-        if waiting >= self._max_waiting:
-            raise QueueFullError(waiting, retry_after_s=self._usual_s)
+        self._check_room()
         job = Job(request, self._loaded, self._metrics)
         self._jobs.add(job)
         return job
+
+    def _check_room(self) -> None:
+        if self._closed:
+            raise EngineClosedError
+        waiting = len(self._jobs) + self._embedding - 1  # one of them runs
+        if waiting >= self._max_waiting:
+            raise QueueFullError(waiting, retry_after_s=self._usual_s)
+
+    async def _hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
+        if self._closed:
+            raise EngineClosedError
+        work = partial(hidden_states, self._loaded.model, prompts)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except Exception as error:
+            raise GenerationError.of(error) from error
 
     def _run(self, job: Job) -> None:
         """Generate one text; in the engine's thread."""

@@ -6,23 +6,28 @@ tensors, a runner that knows no requests, and this, which brings them together i
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Several
+from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
 import torch
 
+from services.generator.embedding import Vectors
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.cache import Span, token_bytes
 from services.generator.engine.interface import (
     Engine,
     EngineClosedError,
     Event,
+    GenerationError,
     GenerationRequest,
     PromptTooLongError,
     QueueFullError,
     Started,
+    check_lengths,
 )
 from services.generator.engine.job import Job
 from services.generator.engine.metrics import EngineMetrics
@@ -30,6 +35,7 @@ from services.generator.engine.runner import ModelRunner
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
 from services.generator.engine.sequence import Sequence
+from services.generator.hidden_states import hidden_states, in_batches
 from services.generator.models import LoadedModel
 
 BLOCK_SIZE = 16
@@ -73,12 +79,13 @@ class TorchEngine(Engine):
         self._most = limits.running + max_waiting
         self._metrics = EngineMetrics(loaded.description.name)
         self._jobs: set[Job] = set()
+        self._embedding = 0  # calls
         self._closed = False
         self._pace = _Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
         self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
         self._runner = ModelRunner(loaded, blocks, BLOCK_SIZE)
-        self._arrivals: SimpleQueue[Job | None] = SimpleQueue()
+        self._arrivals: SimpleQueue[Job | _Pass | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
@@ -93,6 +100,16 @@ class TorchEngine(Engine):
             job.leave()
             self._jobs.discard(job)
 
+    async def embed(self, prompts: Several[Several[int]]) -> list[Vectors]:
+        """See `Engine.embed`."""
+        check_lengths(prompts, self._loaded.description.context_length)
+        self._check_room()
+        self._embedding += 1
+        try:
+            return await in_batches(prompts, self._hidden_states)
+        finally:
+            self._embedding -= 1
+
     async def close(self) -> None:
         """See `Engine.close`."""
         self._closed = True
@@ -102,29 +119,46 @@ class TorchEngine(Engine):
         await asyncio.to_thread(self._thread.join)
 
     def _admit(self, request: GenerationRequest) -> Job:
-        if self._closed:
-            raise EngineClosedError
         prompt_tokens = len(request.prompt_ids)
         if prompt_tokens >= self._context:
             raise PromptTooLongError(prompt_tokens, self._context)
-        if len(self._jobs) >= self._most:
-            waiting = sum(not job.begun for job in self._jobs)
-            raise QueueFullError(waiting, retry_after_s=self._pace.seconds)
+        self._check_room()
         job = Job(request, self._loaded, self._metrics)
         self._jobs.add(job)
         self._arrivals.put(job)
         return job
+
+    def _check_room(self) -> None:
+        if self._closed:
+            raise EngineClosedError
+        if len(self._jobs) + self._embedding >= self._most:
+            waiting = sum(not job.begun for job in self._jobs)
+            raise QueueFullError(waiting, retry_after_s=self._pace.seconds)
+
+    async def _hidden_states(self, prompts: Several[Several[int]]) -> list[Vectors]:
+        """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
+        if self._closed:
+            raise EngineClosedError
+        run = _Pass(partial(hidden_states, self._loaded.model, prompts))
+        self._arrivals.put(run)
+        try:
+            return await asyncio.wrap_future(run.result)
+        except Exception as error:
+            raise GenerationError.of(error) from error
 
     # From here on: the engine's thread.
 
     def _run(self) -> None:
         closing = False
         while True:
-            while not (closing or (self._arrivals.empty() and len(self._scheduler))):
-                job = self._arrivals.get()
-                closing = job is None
-                if job is not None:
-                    self._scheduler.add(_sequence(job, self._context))
+            while not (closing or (len(self._scheduler) and self._arrivals.empty())):
+                arrival = self._arrivals.get()
+                closing = arrival is None
+                if isinstance(arrival, Job):
+                    self._scheduler.add(_sequence(arrival, self._context))
+                elif arrival is not None:
+                    arrival()
+                    break  # texts that grow get their next token between two passes
             self._drop_what_is_over()
             self._tell()
             if len(self._scheduler):
@@ -205,6 +239,21 @@ class TorchEngine(Engine):
             self._scheduler.remove(sequence)
             self._pace.note()
             job.end()
+
+
+class _Pass:
+    """A pass of the model for something else than a text, and what comes of it."""
+
+    def __init__(self, work: Callable[[], list[Vectors]]) -> None:
+        self.result: Future[list[Vectors]] = Future()
+        self._work = work
+
+    def __call__(self) -> None:
+        if self.result.set_running_or_notify_cancel():
+            try:
+                self.result.set_result(self._work())
+            except Exception as error:
+                self.result.set_exception(error)
 
 
 class _Owner:

@@ -38,9 +38,15 @@ def test_a_model_is_described(tiny_llama: LoadedModel) -> None:
     assert described.architecture == "LlamaForCausalLM"
     assert described.dtype == "float32"
     assert described.context_length == 256
+    assert described.embedding_dimension == 64
     assert described.tokenizer.algorithm == "BPE"
+    assert described.tokenizer.normalization == ""
     assert ("<|end|>", 1) in described.tokenizer.special_tokens
     assert described.parameters == sum(p.numel() for p in tiny_llama.model.parameters())
+
+
+def test_normalization_is_described_step_by_step(tiny_phi3: LoadedModel) -> None:
+    assert tiny_phi3.description.tokenizer.normalization == "Prepend, Replace"
 
 
 @pytest.fixture

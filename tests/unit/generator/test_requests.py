@@ -1,8 +1,12 @@
 """The limits that the contract's comments state."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
+from segue.generator.v1 import embedding_pb2
 from segue.generator.v1 import generation_pb2 as pb
 from segue.generator.v1 import generator_service_pb2 as service_pb
 
@@ -18,6 +22,8 @@ MODELS: dict[type[Message], type[RequestModel]] = {
     service_pb.GenerateStreamRequest: requests.Generate,
     service_pb.TokenizeRequest: requests.Tokenize,
     service_pb.DetokenizeRequest: requests.Detokenize,
+    service_pb.CountTokensRequest: requests.Input,
+    service_pb.EmbedRequest: requests.Embed,
 }
 
 
@@ -92,9 +98,16 @@ def test_stopping_has_the_limits_of_the_contract(message: Message, fields: list[
     assert violations(message) == fields
 
 
-@pytest.mark.parametrize("kind", [service_pb.GenerateRequest, service_pb.GenerateStreamRequest])
+@pytest.mark.parametrize(
+    "kind",
+    [service_pb.GenerateRequest, service_pb.GenerateStreamRequest, service_pb.CountTokensRequest],
+)
 def test_the_input_has_the_limits_of_the_contract(
-    kind: type[service_pb.GenerateRequest | service_pb.GenerateStreamRequest],
+    kind: type[
+        service_pb.GenerateRequest
+        | service_pb.GenerateStreamRequest
+        | service_pb.CountTokensRequest
+    ],
 ) -> None:
     assert not violations(kind(prompt="é" * LONGEST))
     assert violations(kind(prompt="é" * (LONGEST + 1))) == ["prompt"]
@@ -129,6 +142,45 @@ def test_tokenizing_has_the_limits_of_the_contract() -> None:
     assert not violations(service_pb.DetokenizeRequest())
     assert not violations(service_pb.DetokenizeRequest(ids=range(LONGEST)))
     assert violations(service_pb.DetokenizeRequest(ids=range(LONGEST + 1))) == ["ids"]
+
+
+def test_special_tokens_are_those_of_the_models_tokenizer_only() -> None:
+    ask = service_pb.TokenizeRequest
+    assert not violations(ask(add_special_tokens=True))
+    for kind in (service_pb.TOKEN_KIND_WORD, service_pb.TOKEN_KIND_BYTE):
+        assert not violations(ask(kind=kind))
+        assert violations(ask(kind=kind, add_special_tokens=True)) == ["add_special_tokens"]
+    unknown: Any = 4
+    assert violations(ask(kind=unknown)) == ["kind"]
+
+
+def test_embedding_has_the_limits_of_the_contract() -> None:
+    ask = service_pb.EmbedRequest
+    assert violations(ask()) == ["texts"]
+    assert not violations(ask(texts=["a"] * 256))
+    assert violations(ask(texts=["a"] * 257)) == ["texts"]
+    assert violations(ask(texts=["a", ""])) == ["texts[1]"]
+    assert not violations(ask(texts=["é" * LONGEST]))
+    assert violations(ask(texts=["a", "é" * (LONGEST + 1)])) == ["texts[1]"]
+    unknown: Any = 3
+    assert violations(ask(texts=["a"], pooling=unknown)) == ["pooling"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [0.6, 0.8]),
+        ({"pooling": embedding_pb2.POOLING_MEAN}, [0.6, 0.8]),
+        ({"pooling": embedding_pb2.POOLING_LAST}, [0, 1]),
+        ({"normalize": True}, [0.6, 0.8]),
+        ({"normalize": False}, [3, 4]),
+        ({"pooling": embedding_pb2.POOLING_LAST, "normalize": False}, [0, 6]),
+    ],
+)
+def test_vectors_are_pooled_as_wanted(fields: dict[str, Any], expected: list[float]) -> None:
+    checked = validate(requests.Embed, service_pb.EmbedRequest(texts=["a"], **fields))
+    states = np.array([[6, 2], [0, 6]], np.float32)
+    np.testing.assert_allclose(checked.pooled(states), expected, rtol=1e-6)
 
 
 def test_every_violation_is_told_at_once() -> None:

@@ -7,6 +7,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from segue.generator.v1 import embedding_pb2 as _embedding_pb2
 from segue.generator.v1 import generation_pb2 as _generation_pb2
 from segue.generator.v1 import model_pb2 as _model_pb2
 import builtins as _builtins
@@ -19,6 +21,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _TokenKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TokenKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOKEN_KIND_UNSPECIFIED: _TokenKind.ValueType  # 0
+    """The tokens of the model."""
+    TOKEN_KIND_WORD: _TokenKind.ValueType  # 1
+    """Words by Unicode's rules (UAX #29). What is between words is cut out too: runs of spaces, and
+    each punctuation mark.
+    """
+    TOKEN_KIND_CHARACTER: _TokenKind.ValueType  # 2
+    """Characters (Unicode code points)."""
+    TOKEN_KIND_BYTE: _TokenKind.ValueType  # 3
+    """Bytes of the text in UTF-8."""
+
+class TokenKind(_TokenKind, metaclass=_TokenKindEnumTypeWrapper):
+    """What a text is cut into."""
+
+TOKEN_KIND_UNSPECIFIED: TokenKind.ValueType  # 0
+"""The tokens of the model."""
+TOKEN_KIND_WORD: TokenKind.ValueType  # 1
+"""Words by Unicode's rules (UAX #29). What is between words is cut out too: runs of spaces, and
+each punctuation mark.
+"""
+TOKEN_KIND_CHARACTER: TokenKind.ValueType  # 2
+"""Characters (Unicode code points)."""
+TOKEN_KIND_BYTE: TokenKind.ValueType  # 3
+"""Bytes of the text in UTF-8."""
+Global___TokenKind: _TypeAlias = TokenKind  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
@@ -210,19 +244,25 @@ class TokenizeRequest(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """At most 1,000,000 characters."""
     add_special_tokens: _builtins.bool
-    """Add the tokens that the model wants around a text, such as one for its beginning."""
+    """Add the tokens that the model wants around a text, such as one for its beginning. Not possible
+    with a `kind`.
+    """
+    kind: Global___TokenKind.ValueType
+    """What the text is cut into; the model's tokens when not set."""
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         add_special_tokens: _builtins.bool = ...,
+        kind: Global___TokenKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_special_tokens", b"add_special_tokens", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_special_tokens", b"add_special_tokens", "kind", b"kind", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,13 +279,19 @@ class Token(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Its id."""
+    """Of the model's tokens, the id in the vocabulary; of characters, the code point; of bytes, the
+    value; of words, which have no vocabulary, 0.
+    """
     piece: _builtins.str
-    """The vocabulary's spelling of it, such as `Ġrock`."""
+    """Of the model's tokens, the vocabulary's spelling, such as `Ġrock`; of words and characters, the
+    text itself; of bytes, the value as `<0xC3>`.
+    """
     start: _builtins.int
     """Where it begins, in characters (Unicode code points) of the text."""
     end: _builtins.int
-    """Where it ends, exclusive; equal to `start` for a token that was added."""
+    """Where it ends, exclusive; equal to `start` for a token that was added. Bytes of one character
+    share its place, as do the model's tokens that are parts of one.
+    """
     def __init__(
         self,
         *,
@@ -335,6 +381,142 @@ class DetokenizeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
+
+@_typing.final
+class CountTokensRequest(_message.Message):
+    """Asks how many tokens an input has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """Text, 1 to 1,000,000 characters, counted with the tokens that the model wants around it."""
+    @_builtins.property
+    def chat(self) -> _generation_pb2.Chat:
+        """A chat to be answered, counted with its template."""
+
+    @_builtins.property
+    def token_ids(self) -> _generation_pb2.TokenIds:
+        """Tokens."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        chat: _generation_pb2.Chat | None = ...,
+        token_ids: _generation_pb2.TokenIds | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "token_ids", b"token_ids"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "chat", "token_ids"]  # noqa: Y015
+    _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+
+Global___CountTokensRequest: _TypeAlias = CountTokensRequest  # noqa: Y015
+
+@_typing.final
+class CountTokensResponse(_message.Message):
+    """How many tokens an input has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.int
+    """Tokens of the input."""
+    context_length: _builtins.int
+    """Most tokens of prompt and text together."""
+    remaining: _builtins.int
+    """Tokens that the context leaves for a text; 0 when the input fills it or exceeds it."""
+    def __init__(
+        self,
+        *,
+        tokens: _builtins.int = ...,
+        context_length: _builtins.int = ...,
+        remaining: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "remaining", b"remaining", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
+
+@_typing.final
+class EmbedRequest(_message.Message):
+    """Asks for the vectors of texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    POOLING_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    TOKEN_VECTORS_FIELD_NUMBER: _builtins.int
+    pooling: _embedding_pb2.Pooling.ValueType
+    """How the vectors of a text's tokens become one; their mean when not set."""
+    normalize: _builtins.bool
+    """Scale each text's vector to length 1, so that a product of two is their cosine; true when not
+    set.
+    """
+    token_vectors: _builtins.bool
+    """Give the vector of each token too."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 256 texts, each 1 to 1,000,000 characters. Each may have as many tokens as the model's
+        context holds, and all together 16,384.
+        """
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        pooling: _embedding_pb2.Pooling.ValueType = ...,
+        normalize: _builtins.bool | None = ...,
+        token_vectors: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "normalize", b"normalize"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "normalize", b"normalize", "pooling", b"pooling", "texts", b"texts", "token_vectors", b"token_vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
+
+Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class EmbedResponse(_message.Message):
+    """The vectors of texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model that answered."""
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[_embedding_pb2.Embedding]:
+        """One of each text, in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        embeddings: _abc.Iterable[_embedding_pb2.Embedding] | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):

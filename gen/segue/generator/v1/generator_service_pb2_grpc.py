@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GeneratorServiceStub:
-    """Generates text, and cuts text into tokens.
+    """Generates text, cuts text into tokens, and turns text into vectors.
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
@@ -59,6 +59,16 @@ class GeneratorServiceStub:
                 request_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.DetokenizeRequest.SerializeToString,
                 response_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.DetokenizeResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/segue.generator.v1.GeneratorService/CountTokens',
+                request_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/segue.generator.v1.GeneratorService/Embed',
+                request_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/segue.generator.v1.GeneratorService/GetModel',
                 request_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.GetModelRequest.SerializeToString,
@@ -67,7 +77,7 @@ class GeneratorServiceStub:
 
 
 class GeneratorServiceServicer:
-    """Generates text, and cuts text into tokens.
+    """Generates text, cuts text into tokens, and turns text into vectors.
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
@@ -100,9 +110,10 @@ class GeneratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Cuts text into the model's tokens.
+        """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
 
-        Errors: INVALID_ARGUMENT for a text that is too long.
+        Errors: INVALID_ARGUMENT for a text that is too long, special tokens of what is not the model's
+        way, or an answer that is larger than the server sends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +122,34 @@ class GeneratorServiceServicer:
     def Detokenize(self, request, context):
         """Joins tokens to text.
 
-        Errors: INVALID_ARGUMENT for too many ids or an id outside the vocabulary.
+        Errors: INVALID_ARGUMENT for too many ids, an id outside the vocabulary, or an answer that is
+        larger than the server sends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTokens(self, request, context):
+        """Counts the tokens that the model would be given, a chat's template included. The model is not
+        run.
+
+        Errors: INVALID_ARGUMENT for no input or more than one, an input out of range, an id outside
+        the vocabulary, or a chat that the model's template refuses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Turns texts into vectors: texts of like meaning have like vectors, as far as the model goes.
+        They are made of the model's last hidden states, after its final norm, and do not depend, but
+        for rounding, on the texts that are sent along. A client that goes away, or whose deadline
+        passes, stops the model after the few texts that it is at.
+
+        Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
+        model's context holds, texts of too many tokens together, or an answer that is larger than the
+        server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
+        when too many requests wait; INTERNAL when the model failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,6 +187,16 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     request_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.DetokenizeRequest.FromString,
                     response_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.DetokenizeResponse.SerializeToString,
             ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.CountTokensRequest.FromString,
+                    response_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.CountTokensResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.EmbedRequest.FromString,
+                    response_serializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.EmbedResponse.SerializeToString,
+            ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
                     request_deserializer=segue_dot_generator_dot_v1_dot_generator__service__pb2.GetModelRequest.FromString,
@@ -163,7 +211,7 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GeneratorService:
-    """Generates text, and cuts text into tokens.
+    """Generates text, cuts text into tokens, and turns text into vectors.
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
@@ -268,6 +316,60 @@ class GeneratorService:
             '/segue.generator.v1.GeneratorService/Detokenize',
             segue_dot_generator_dot_v1_dot_generator__service__pb2.DetokenizeRequest.SerializeToString,
             segue_dot_generator_dot_v1_dot_generator__service__pb2.DetokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segue.generator.v1.GeneratorService/CountTokens',
+            segue_dot_generator_dot_v1_dot_generator__service__pb2.CountTokensRequest.SerializeToString,
+            segue_dot_generator_dot_v1_dot_generator__service__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segue.generator.v1.GeneratorService/Embed',
+            segue_dot_generator_dot_v1_dot_generator__service__pb2.EmbedRequest.SerializeToString,
+            segue_dot_generator_dot_v1_dot_generator__service__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

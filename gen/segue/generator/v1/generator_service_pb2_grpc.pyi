@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GeneratorServiceStub:
-    """Generates text, and cuts text into tokens.
+    """Generates text, cuts text into tokens, and turns text into vectors.
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
@@ -56,14 +56,34 @@ class GeneratorServiceStub:
     Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]
-    """Cuts text into the model's tokens.
+    """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
 
-    Errors: INVALID_ARGUMENT for a text that is too long.
+    Errors: INVALID_ARGUMENT for a text that is too long, special tokens of what is not the model's
+    way, or an answer that is larger than the server sends.
     """
     Detokenize: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.DetokenizeRequest, _generator_service_pb2.DetokenizeResponse]
     """Joins tokens to text.
 
-    Errors: INVALID_ARGUMENT for too many ids or an id outside the vocabulary.
+    Errors: INVALID_ARGUMENT for too many ids, an id outside the vocabulary, or an answer that is
+    larger than the server sends.
+    """
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.CountTokensRequest, _generator_service_pb2.CountTokensResponse]
+    """Counts the tokens that the model would be given, a chat's template included. The model is not
+    run.
+
+    Errors: INVALID_ARGUMENT for no input or more than one, an input out of range, an id outside
+    the vocabulary, or a chat that the model's template refuses.
+    """
+    Embed: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.EmbedRequest, _generator_service_pb2.EmbedResponse]
+    """Turns texts into vectors: texts of like meaning have like vectors, as far as the model goes.
+    They are made of the model's last hidden states, after its final norm, and do not depend, but
+    for rounding, on the texts that are sent along. A client that goes away, or whose deadline
+    passes, stops the model after the few texts that it is at.
+
+    Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
+    model's context holds, texts of too many tokens together, or an answer that is larger than the
+    server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
+    when too many requests wait; INTERNAL when the model failed.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.GetModelRequest, _generator_service_pb2.GetModelResponse]
     """Describes the model that is being served.
@@ -73,7 +93,7 @@ class GeneratorServiceStub:
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
-    """Generates text, and cuts text into tokens.
+    """Generates text, cuts text into tokens, and turns text into vectors.
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
@@ -99,14 +119,34 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]  # type: ignore[assignment]
-    """Cuts text into the model's tokens.
+    """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
 
-    Errors: INVALID_ARGUMENT for a text that is too long.
+    Errors: INVALID_ARGUMENT for a text that is too long, special tokens of what is not the model's
+    way, or an answer that is larger than the server sends.
     """
     Detokenize: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.DetokenizeRequest, _generator_service_pb2.DetokenizeResponse]  # type: ignore[assignment]
     """Joins tokens to text.
 
-    Errors: INVALID_ARGUMENT for too many ids or an id outside the vocabulary.
+    Errors: INVALID_ARGUMENT for too many ids, an id outside the vocabulary, or an answer that is
+    larger than the server sends.
+    """
+    CountTokens: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.CountTokensRequest, _generator_service_pb2.CountTokensResponse]  # type: ignore[assignment]
+    """Counts the tokens that the model would be given, a chat's template included. The model is not
+    run.
+
+    Errors: INVALID_ARGUMENT for no input or more than one, an input out of range, an id outside
+    the vocabulary, or a chat that the model's template refuses.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.EmbedRequest, _generator_service_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors: texts of like meaning have like vectors, as far as the model goes.
+    They are made of the model's last hidden states, after its final norm, and do not depend, but
+    for rounding, on the texts that are sent along. A client that goes away, or whose deadline
+    passes, stops the model after the few texts that it is at.
+
+    Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
+    model's context holds, texts of too many tokens together, or an answer that is larger than the
+    server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
+    when too many requests wait; INTERNAL when the model failed.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.GetModelRequest, _generator_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model that is being served.
@@ -115,7 +155,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Generates text, and cuts text into tokens.
+    """Generates text, cuts text into tokens, and turns text into vectors.
 
     Every error carries `google.rpc.ErrorInfo` with domain `segue` and a reason in upper snake case.
     INVALID_ARGUMENT adds `google.rpc.BadRequest` with the path of each offending field. While no
@@ -157,9 +197,10 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_service_pb2.TokenizeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_service_pb2.TokenizeResponse, _abc.Awaitable[_generator_service_pb2.TokenizeResponse]]:
-        """Cuts text into the model's tokens.
+        """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
 
-        Errors: INVALID_ARGUMENT for a text that is too long.
+        Errors: INVALID_ARGUMENT for a text that is too long, special tokens of what is not the model's
+        way, or an answer that is larger than the server sends.
         """
 
     @_abc_1.abstractmethod
@@ -170,7 +211,38 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generator_service_pb2.DetokenizeResponse, _abc.Awaitable[_generator_service_pb2.DetokenizeResponse]]:
         """Joins tokens to text.
 
-        Errors: INVALID_ARGUMENT for too many ids or an id outside the vocabulary.
+        Errors: INVALID_ARGUMENT for too many ids, an id outside the vocabulary, or an answer that is
+        larger than the server sends.
+        """
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _generator_service_pb2.CountTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.CountTokensResponse, _abc.Awaitable[_generator_service_pb2.CountTokensResponse]]:
+        """Counts the tokens that the model would be given, a chat's template included. The model is not
+        run.
+
+        Errors: INVALID_ARGUMENT for no input or more than one, an input out of range, an id outside
+        the vocabulary, or a chat that the model's template refuses.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _generator_service_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.EmbedResponse, _abc.Awaitable[_generator_service_pb2.EmbedResponse]]:
+        """Turns texts into vectors: texts of like meaning have like vectors, as far as the model goes.
+        They are made of the model's last hidden states, after its final norm, and do not depend, but
+        for rounding, on the texts that are sent along. A client that goes away, or whose deadline
+        passes, stops the model after the few texts that it is at.
+
+        Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
+        model's context holds, texts of too many tokens together, or an answer that is larger than the
+        server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
+        when too many requests wait; INTERNAL when the model failed.
         """
 
     @_abc_1.abstractmethod

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esegue/generator/v1/model.proto\x12\x12segue.generator.v1\"(\n\x0cSpecialToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x05\"\xaa\x01\n\x14TokenizerDescription\x12\x11\n\talgorithm\x18\x01 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\x05\x12\x38\n\x0especial_tokens\x18\x03 \x03(\x0b\x32 .segue.generator.v1.SpecialToken\x12\x15\n\rnormalization\x18\x04 \x01(\t\x12\x15\n\rchat_template\x18\x05 \x01(\t\"\xe0\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x03\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x05\x12\x1b\n\x13\x65nd_of_sequence_ids\x18\x07 \x03(\x05\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12;\n\ttokenizer\x18\t \x01(\x0b\x32(.segue.generator.v1.TokenizerDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esegue/generator/v1/model.proto\x12\x12segue.generator.v1\"(\n\x0cSpecialToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x05\"\xaa\x01\n\x14TokenizerDescription\x12\x11\n\talgorithm\x18\x01 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\x05\x12\x38\n\x0especial_tokens\x18\x03 \x03(\x0b\x32 .segue.generator.v1.SpecialToken\x12\x15\n\rnormalization\x18\x04 \x01(\t\x12\x15\n\rchat_template\x18\x05 \x01(\t\"\xfd\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x03\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x05\x12\x1b\n\x13\x65nd_of_sequence_ids\x18\x07 \x03(\x05\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12;\n\ttokenizer\x18\t \x01(\x0b\x32(.segue.generator.v1.TokenizerDescription\x12\x1b\n\x13\x65mbedding_dimension\x18\n \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,5 +36,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZERDESCRIPTION']._serialized_start=97
   _globals['_TOKENIZERDESCRIPTION']._serialized_end=267
   _globals['_MODEL']._serialized_start=270
-  _globals['_MODEL']._serialized_end=494
+  _globals['_MODEL']._serialized_end=523
 # @@protoc_insertion_point(module_scope)

@@ -60,7 +60,7 @@ class TokenizerDescription(_message.Message):
     vocabulary_size: _builtins.int
     """Number of ids, added tokens included."""
     normalization: _builtins.str
-    """Normalisation before the text is cut; empty for none."""
+    """Normalisation before the text is cut, step by step, such as `Prepend, Replace`; empty for none."""
     chat_template: _builtins.str
     """Chat template in Jinja; empty when the model has none."""
     @_builtins.property
@@ -99,6 +99,7 @@ class Model(_message.Message):
     END_OF_SEQUENCE_IDS_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     TOKENIZER_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Hub id, or name of the folder or file."""
     architecture: _builtins.str
@@ -113,6 +114,8 @@ class Model(_message.Message):
     """Most tokens of prompt and text together."""
     engine: _builtins.str
     """Engine that generates, such as `reference`."""
+    embedding_dimension: _builtins.int
+    """Length of the vectors that `Embed` gives, which is that of the model's hidden states."""
     @_builtins.property
     def end_of_sequence_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids that end a text."""
@@ -133,10 +136,11 @@ class Model(_message.Message):
         end_of_sequence_ids: _abc.Iterable[_builtins.int] | None = ...,
         engine: _builtins.str = ...,
         tokenizer: Global___TokenizerDescription | None = ...,
+        embedding_dimension: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tokenizer", b"tokenizer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "end_of_sequence_ids", b"end_of_sequence_ids", "engine", b"engine", "name", b"name", "parameters", b"parameters", "tokenizer", b"tokenizer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "embedding_dimension", b"embedding_dimension", "end_of_sequence_ids", b"end_of_sequence_ids", "engine", b"engine", "name", b"name", "parameters", b"parameters", "tokenizer", b"tokenizer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
