@@ -1,10 +1,12 @@
 """The KV cache: keys and values of every layer, in blocks, and attention that reads them there."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import embedding, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -48,7 +50,7 @@ class KvCache:
         shape = (2, config.num_hidden_layers, blocks, block_size, heads, width)
         self.block_size = block_size
         self.device = device
-        self._memory = torch.zeros(shape, dtype=dtype, device=device)
+        self._memory = _zeros(shape, dtype, device)
 
     def put(self, layer: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """Keep the keys and values of some tokens, each (tokens, heads, width), where they lie."""
@@ -80,6 +82,14 @@ class KvCache:
             for span, count in zip(spans, counts, strict=True)
         ]
         return torch.tensor(rows, device=self.device)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Memory that holds zeros; on a CPU it is the system's until it is written to."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    memory = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(memory).view(dtype).view(shape)
 
 
 def token_bytes(config: Any, dtype: torch.dtype) -> int:

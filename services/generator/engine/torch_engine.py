@@ -52,6 +52,9 @@ _SMOOTHING = 0.2
 class TorchEngine(Engine):
     """Runs a model of transformers in one owned thread.
 
+    Nothing else in the process may compute with torch: once two threads have had workers of OpenMP,
+    those of both sleep between steps, and small steps take twice as long.
+
     Args:
         loaded: The model and its tokenizer; its attention is replaced.
         max_waiting: Requests that may wait beside those that run; one more is refused.
