@@ -15,9 +15,6 @@ OCCURRENCES = 300
 REACH = 6
 """How many songs before and after a seed are evidence."""
 
-MOST_SEEDS = 1 << 5
-"""Most seeds of a query."""
-
 NEIGHBOURS = 120
 """Groups of occurrences that a query keeps, those that say most: a bound on time."""
 
@@ -29,6 +26,9 @@ _AFTER_SHIFT = _LENGTH_BITS
 _BEFORE_SHIFT = _AFTER_SHIFT + _AFTER_BITS
 _SEED_SHIFT = _BEFORE_SHIFT + _BEFORE_BITS
 _PLACE_SHIFT = _SEED_SHIFT + _SEED_BITS
+
+MOST_SEEDS = 1 << _SEED_BITS
+"""Most seeds of a query."""
 
 
 @compiled
