@@ -16,6 +16,7 @@ from segue.generator.v1 import generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
 from services.generator import messages, models, requests
+from services.generator.engine.cache import UnsupportedModelError
 from services.generator.engine.interface import (
     Engine,
     EngineClosedError,
@@ -29,7 +30,7 @@ from services.generator.engine.interface import (
 )
 from services.generator.engine.reference import ReferenceEngine
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import TorchEngine
+from services.generator.engine.torch_engine import KvBudgetError, TorchEngine
 from services.generator.settings import GeneratorSettings
 from services.generator.tokenization import ChatTemplateError, Tokenizer, UnknownTokenError
 from serving.context import current_request_id
@@ -100,12 +101,16 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
             )
         except models.ModelSourceError as error:
             raise StartError(str(error)) from None
-        engine = _engine(loaded, settings)
+        try:
+            engine = _engine(loaded, settings)
+        except (KvBudgetError, UnsupportedModelError) as error:
+            raise StartError(str(error)) from None
         try:
             await _warm_up(engine, loaded)
         except GenerationError as error:
             await engine.close()
-            raise StartError(f"{loaded.description.name} cannot generate: {error}") from error
+            reason = f"{error}: {error.__cause__}"
+            raise StartError(f"{loaded.description.name} cannot generate: {reason}") from error
         self._running = _Served(loaded, engine)
 
     async def close(self) -> None:

@@ -16,8 +16,9 @@ class Batcher(Generic[Item, Answer]):
     alone. The more come, the more are answered together, at less cost for each.
 
     Args:
-        answer: Gives the answers to some items, in their order. An exception among them is raised
-            to who asked, one that it raises to all. It runs on the thread.
+        answer: Gives the answers to some items, in their order; an exception among them is raised
+            to who asked. When it raises one itself, each item is answered alone. It runs on the
+            thread.
         most: Most items that are answered at once.
     """
 
@@ -53,11 +54,17 @@ class Batcher(Generic[Item, Answer]):
         self._thread.submit(self._work, futures, items)
 
     def _work(self, futures: Sequence[asyncio.Future[Answer]], items: Sequence[Item]) -> None:
-        try:
-            answers = self._answer(items)
-        except Exception as error:  # it goes to those who asked
-            answers = [error] * len(items)
+        answers = self._answers(items)
         futures[0].get_loop().call_soon_threadsafe(self._finish, futures, answers)
+
+    def _answers(self, items: Sequence[Item]) -> Sequence[Answer | Exception]:
+        try:
+            return self._answer(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            # One of them may be to blame, and the others are to have their answers.
+            return [answer for item in items for answer in self._answers([item])]
 
     def _finish(
         self, futures: Sequence[asyncio.Future[Answer]], answers: Sequence[Answer | Exception]

@@ -27,9 +27,6 @@ _BEFORE_SHIFT = _AFTER_SHIFT + _AFTER_BITS
 _SEED_SHIFT = _BEFORE_SHIFT + _BEFORE_BITS
 _PLACE_SHIFT = _SEED_SHIFT + _SEED_BITS
 
-MOST_SEEDS = 1 << _SEED_BITS
-"""Most seeds of a query."""
-
 
 @compiled
 def occurrences(
@@ -43,7 +40,7 @@ def occurrences(
     """Where the seeds of a query are played, as numbers that sort by place.
 
     Args:
-        seeds: int64 (s,), positions of songs, at most `MOST_SEEDS`.
+        seeds: int64 (s,), positions of songs, at most 32, as a key has five bits for them.
         places: This and the rest as in `Continuations`.
         before: See there.
         after: See there.

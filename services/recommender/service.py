@@ -137,18 +137,10 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         """See the contract."""
         wanted = validate(requests.BatchRecommendSongs, request).requests
         answers = self._answers
-        begins = iter(range(0, len(wanted), _TOGETHER))
-        parts: dict[int, list[pb.RecommendSongsResponse]] = {}
-
-        async def compute() -> None:
-            for begin in begins:
-                some = wanted[begin : begin + _TOGETHER]
-                parts[begin] = await self._in_background(partial(answers.batch, some))
-
-        await asyncio.gather(*(compute() for _ in range(_THREADS)))
+        parts = await self._in_parts(answers, wanted)
         response = pb.BatchRecommendSongsResponse(model_version=answers.version)
-        for begin in sorted(parts):
-            response.responses.extend(parts[begin])
+        for part in parts:
+            response.responses.extend(part)
         if (size := response.ByteSize()) > (most := self._settings.max_message_bytes):
             problem = f"have responses of {size:,} bytes, more than {most:,}; ask for fewer at once"
             raise invalid_argument([FieldViolation("requests", problem)])
@@ -191,6 +183,26 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
             for one, response in zip(wanted, answers.quick(wanted), strict=True)
         )
         return [one if isinstance(one, RpcError) else next(outcomes) for one in checked]
+
+    async def _in_parts(
+        self, answers: Answers, wanted: Sequence[requests.RecommendSongs]
+    ) -> list[list[pb.RecommendSongsResponse]]:
+        """Answer many requests, no more of them at a time than the threads can take."""
+        begins = iter(range(0, len(wanted), _TOGETHER))
+        parts: dict[int, list[pb.RecommendSongsResponse]] = {}
+
+        async def compute() -> None:
+            for begin in begins:
+                some = wanted[begin : begin + _TOGETHER]
+                parts[begin] = await self._in_background(partial(answers.batch, some))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_THREADS):
+                    group.create_task(compute())
+        except ExceptionGroup as failures:  # of several that failed alike one is told
+            raise failures.exceptions[0] from None
+        return [parts[begin] for begin in sorted(parts)]
 
     async def _in_background(self, work: Callable[[], Result]) -> Result:
         # An RPC that is cancelled or expires while its work waits takes it out of the queue.

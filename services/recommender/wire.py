@@ -54,8 +54,8 @@ _SCORE = _tag(pb.ScoredSong, "score", _FIXED_64)
 _SONGS = _tag(pb.RecommendSongsResponse, "songs", _LENGTH_DELIMITED)
 
 _LONGEST_VARINT = 10
-_MOST_BESIDE_TEXT = 7 * (1 + _LONGEST_VARINT)
-"""Most bytes of a ranked song beside its texts and what stands before each of them."""
+_MOST_BESIDE_TEXT = 9 * (1 + _LONGEST_VARINT)
+"""Most bytes of a ranked song beside its tags and texts: nine fields' own tags and numbers."""
 
 
 class SongWriter:

@@ -32,6 +32,13 @@ class Span:
     blocks: Sequence[int]
 
 
+class UnsupportedModelError(Exception):
+    """The model does something in its attention that this engine does not know of."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the torch engine cannot run a model {what}; use --engine reference")
+
+
 class KvCache:
     """Keys and values of some tokens, in blocks.
 
@@ -48,6 +55,7 @@ class KvCache:
     ) -> None:
         heads, width = _heads(config)
         shape = (2, config.num_hidden_layers, blocks, block_size, heads, width)
+        self.layers = int(config.num_hidden_layers)
         self.block_size = block_size
         self.device = device
         self._memory = _zeros(shape, dtype, device)
@@ -99,6 +107,8 @@ def token_bytes(config: Any, dtype: torch.dtype) -> int:
 
 
 def _heads(config: Any) -> tuple[int, int]:
+    if not hasattr(config, "num_attention_heads"):
+        raise UnsupportedModelError("without attention heads")
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return getattr(config, "num_key_value_heads", None) or heads, width
@@ -117,6 +127,7 @@ class StepAttention:
 
     def __init__(self, cache: KvCache, spans: Sequence[Span]) -> None:
         self._cache = cache
+        self._layers = set(range(cache.layers))  # that have not attended yet
         ends = accumulate(span.end - span.begin for span in spans)
         rows = [
             slice(end - (span.end - span.begin), end) for span, end in zip(spans, ends, strict=True)
@@ -154,6 +165,7 @@ class StepAttention:
         Returns:
             (tokens, heads, width).
         """
+        self._layers.discard(layer)
         self._cache.put(layer, self._new, key.transpose(0, 1), value.transpose(0, 1))
         output = torch.empty_like(query.transpose(0, 1), memory_format=torch.contiguous_format)
         if self._single:
@@ -170,6 +182,15 @@ class StepAttention:
             attended = _attend(query[None, :, mine], keys, values, mask, scale)
             output[mine] = attended[0].transpose(0, 1)
         return output
+
+    def check(self) -> None:
+        """Raise UnsupportedModelError unless every layer has attended.
+
+        A layer that keeps what it knows of earlier tokens elsewhere, as recurrent ones do, would
+        mix up the sequences of a step.
+        """
+        if self._layers:
+            raise UnsupportedModelError(f"whose layers {sorted(self._layers)} have no attention")
 
 
 def _is_one(span: Span) -> bool:
@@ -232,6 +253,10 @@ def _attend(
     )
 
 
+_UNKNOWN = ("softcap", "s_aux", "position_bias")
+"""What some models ask of attention, under transformers' names, and would miss in silence."""
+
+
 def _attention(
     module: Any,
     query: torch.Tensor,
@@ -250,6 +275,8 @@ def _attention(
             module, query, key, value, attention_mask, scaling=scaling, **options
         )
         return attended, None
+    if unknown := [name for name in _UNKNOWN if options.get(name) is not None]:
+        raise UnsupportedModelError(f"whose attention has {unknown}")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     attended = step(module.layer_idx, query[0], key[0], value[0], scale, sliding_window)
     return attended.unsqueeze(0), None

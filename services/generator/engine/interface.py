@@ -91,10 +91,10 @@ Event = Started | Delta | Finished
 class PromptTooLongError(ValueError):
     """The prompt leaves no room for a single token."""
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(self, prompt_tokens: int, room: int) -> None:
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the model's context holds "
-            f"{context_length}, the text included; shorten the prompt"
+            f"the prompt has {prompt_tokens} tokens, and it and its text may have {room} together; "
+            "shorten the prompt"
         )
 
 

@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.engine.interface import (
@@ -123,7 +124,8 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """Send what was held back, and that the model failed."""
-        self._release()
+        with suppress(Exception):  # the text itself may be what failed
+            self._release()
         self._metrics.failed.inc()
         self._emit(GenerationError.of(error))
 

@@ -5,111 +5,49 @@ thread; a seed gives what `transformers.set_seed` followed by a `text-generation
 Texts to embed run in the same thread, a batch at a time between other requests.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from services.generator.embedding import Vectors
-from services.generator.engine.interface import (
-    Engine,
-    EngineClosedError,
-    Event,
-    GenerationError,
-    GenerationRequest,
-    PromptTooLongError,
-    QueueFullError,
-    Started,
-    check_lengths,
-)
+from services.generator.engine.interface import GenerationRequest
 from services.generator.engine.job import Job
-from services.generator.engine.metrics import EngineMetrics
-from services.generator.hidden_states import hidden_states, in_batches
+from services.generator.engine.threaded import ThreadedEngine
 from services.generator.models import LoadedModel
 
 # How long a request is taken to last until one has been measured.
 _FIRST_GUESS_S = 5.0
 
 
-class ReferenceEngine(Engine):
+class ReferenceEngine(ThreadedEngine):
     """Runs `generate` in one owned thread.
 
     Args:
         loaded: The model and its tokenizer.
-        max_waiting: Requests that may wait; one more is refused.
+        max_waiting: Requests that may wait beside the one that runs; one more is refused.
     """
 
     name = "reference"
 
     def __init__(self, loaded: LoadedModel, max_waiting: int = 16) -> None:
-        self._loaded = loaded
-        self._max_waiting = max_waiting
-        self._metrics = EngineMetrics(loaded.description.name)
-        self._jobs: set[Job] = set()
-        self._embedding = 0  # calls
-        self._closed = False
+        super().__init__(loaded, 1 + max_waiting, loaded.description.context_length)
         self._usual_s = _FIRST_GUESS_S
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """See `Engine.generate`."""
-        job = self._admit(request)
+    def _begin(self, job: Job) -> None:
         self._thread.submit(self._run, job)
-        try:
-            yield Started(len(request.prompt_ids))
-            async for event in job.stream():
-                yield event
-        finally:
-            job.leave()
-            self._jobs.discard(job)
 
-    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
-        """See `Engine.embed`."""
-        check_lengths(prompts, self._loaded.description.context_length)
-        self._check_room()
-        self._embedding += 1
-        try:
-            return await in_batches(prompts, self._hidden_states)
-        finally:
-            self._embedding -= 1
+    def _submit(self, work: Callable[[], list[Vectors]]) -> Future[list[Vectors]]:
+        return self._thread.submit(work)
 
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        self._closed = True
-        for job in self._jobs:
-            job.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+    def _retry_after_s(self) -> float:
+        return self._usual_s
 
-    def _admit(self, request: GenerationRequest) -> Job:
-        prompt_tokens = len(request.prompt_ids)
-        context_length = self._loaded.description.context_length
-        if prompt_tokens >= context_length:
-            raise PromptTooLongError(prompt_tokens, context_length)
-        self._check_room()
-        job = Job(request, self._loaded, self._metrics)
-        self._jobs.add(job)
-        return job
-
-    def _check_room(self) -> None:
-        if self._closed:
-            raise EngineClosedError
-        waiting = len(self._jobs) + self._embedding - 1  # one of them runs
-        if waiting >= self._max_waiting:
-            raise QueueFullError(waiting, retry_after_s=self._usual_s)
-
-    async def _hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
-        """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
-        if self._closed:
-            raise EngineClosedError
-        work = partial(hidden_states, self._loaded.model, prompts)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except Exception as error:
-            raise GenerationError.of(error) from error
+    def _end_thread(self) -> None:
+        self._thread.shutdown()
 
     def _run(self, job: Job) -> None:
         """Generate one text; in the engine's thread."""

@@ -41,18 +41,23 @@ class ModelRunner:
 
         Returns:
             Logits after the last token of each of those, float32 (wanted, vocabulary).
+
+        Raises:
+            UnsupportedModelError: what the model does with earlier tokens is not known here.
         """
         device = self._model.device
         counts = [len(mine) for mine in tokens]
         ends = torch.tensor(counts).cumsum(0)
         places = torch.cat([torch.arange(span.begin, span.end) for span in spans])
+        step = StepAttention(self._cache, spans)
         output = self._model(
             input_ids=torch.tensor([[token for mine in tokens for token in mine]], device=device),
             position_ids=places[None].to(device),
             attention_mask=self._no_mask,
             use_cache=False,
             logits_to_keep=(ends[list(wanted)] - 1).to(device),
-            step=StepAttention(self._cache, spans),
+            step=step,
         )
+        step.check()
         logits: torch.Tensor = output.logits[0].float()
         return logits

@@ -7,6 +7,11 @@ import torch
 
 from services.generator.engine.interface import Sampling
 
+# Settings that the contract allows can take a row beyond what floats hold, and a row that is not a
+# number would fail its whole step. Nothing changes: so cold a text is the likeliest.
+_COLDEST = 1e-5
+_LARGEST = 1e30
+
 
 @dataclass(slots=True)
 class Choice:
@@ -71,7 +76,8 @@ def _penalise(row: torch.Tensor, one: Candidates) -> None:
     if penalty != 1.0:
         present = torch.tensor(sorted(set(one.tokens)), device=row.device)
         scores = row[present]
-        row[present] = torch.where(scores < 0, scores * penalty, scores / penalty)
+        scores = torch.where(scores < 0, scores * penalty, scores / penalty)
+        row[present] = scores.clamp(-_LARGEST, _LARGEST)
     if one.forbidden:
         row[list(one.forbidden)] = -torch.inf
 
@@ -83,7 +89,7 @@ def _probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.
     def column(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
 
-    logits = logits / column([one.temperature for one in settings])
+    logits = logits / column([max(_COLDEST, one.temperature) for one in settings])
     ordered = logits.sort(dim=-1)
     kept = torch.tensor([min(one.top_k or size, size) for one in settings], device=logits.device)
     least = ordered.values.gather(1, size - kept[:, None])

@@ -21,7 +21,7 @@ class Limits:
     """
 
     running: int = 32
-    tokens: int = 512
+    tokens: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Chunk(Generic[Owner]):
 class Scheduler(Generic[Owner]):
     """First come, first served: sequences that came earlier get their tokens and memory first.
 
-    Every running sequence gets its next token in every step; what is left of the step goes to
-    prompts, in the order they came. When memory runs out, the sequence that came last gives its
-    own back and is computed again later.
+    Every running sequence gets its next token in every step, if a step may have as many tokens;
+    what is left of the step goes to prompts, in the order they came. When memory runs out, the
+    sequence that came last gives its own back and is computed again later.
 
     Args:
         pool: The cache's blocks.
@@ -75,11 +75,11 @@ class Scheduler(Generic[Owner]):
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence[Owner]) -> None:
-        """Take a sequence out, and its blocks back."""
+        """Take a sequence out, if it is still there, and its blocks back."""
         if sequence in self._running:
             self._running.remove(sequence)
             self._give_back(sequence)
-        else:
+        elif sequence in self._waiting:
             self._waiting.remove(sequence)
 
     def schedule(self) -> list[Chunk[Owner]]:

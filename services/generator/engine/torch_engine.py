@@ -4,12 +4,10 @@ After nano-vllm (GeeeekExplorer, 2025) in its parts: a scheduler and a pool of b
 tensors, a runner that knows no requests, and this, which brings them together in one thread.
 """
 
-import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from collections.abc import Sequence as Several
+from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
@@ -18,25 +16,15 @@ import torch
 from services.generator.embedding import Vectors
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.cache import Span, token_bytes
-from services.generator.engine.interface import (
-    Engine,
-    EngineClosedError,
-    Event,
-    GenerationError,
-    GenerationRequest,
-    PromptTooLongError,
-    QueueFullError,
-    Started,
-    check_lengths,
-)
 from services.generator.engine.job import Job
-from services.generator.engine.metrics import EngineMetrics
 from services.generator.engine.runner import ModelRunner
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
 from services.generator.engine.sequence import Sequence
-from services.generator.hidden_states import hidden_states, in_batches
+from services.generator.engine.threaded import ThreadedEngine
 from services.generator.models import LoadedModel
+
+_log = logging.getLogger("segue.engine")
 
 BLOCK_SIZE = 16
 """Tokens of a block; beginnings of prompts are shared in multiples of it."""
@@ -49,7 +37,17 @@ _FIRST_GUESS_S = 1.0
 _SMOOTHING = 0.2
 
 
-class TorchEngine(Engine):
+class KvBudgetError(ValueError):
+    """The memory for keys and values holds not even one block; the message says what would."""
+
+    def __init__(self, kv_bytes: int, least: int) -> None:
+        super().__init__(
+            f"{kv_bytes:,} bytes for keys and values hold less than {BLOCK_SIZE} tokens of this "
+            f"model; give at least {least:,} with --kv-bytes"
+        )
+
+
+class TorchEngine(ThreadedEngine):
     """Runs a model of transformers in one owned thread.
 
     Nothing else in the process may compute with torch: once two threads have had workers of OpenMP,
@@ -62,6 +60,9 @@ class TorchEngine(Engine):
             never more than all that may run can use.
         limits: Bounds of one step.
         share: Whether beginnings that prompts have in common are computed once.
+
+    Raises:
+        KvBudgetError: the memory holds no block.
     """
 
     name = "torch"
@@ -75,15 +76,10 @@ class TorchEngine(Engine):
         limits: Limits | None = None,
         share: bool = True,
     ) -> None:
-        self._loaded = loaded
         limits = limits or Limits()
         blocks = _blocks(loaded, kv_bytes, limits)
-        self._context = min(loaded.description.context_length, blocks * BLOCK_SIZE)
-        self._most = limits.running + max_waiting
-        self._metrics = EngineMetrics(loaded.description.name)
-        self._jobs: set[Job] = set()
-        self._embedding = 0  # calls
-        self._closed = False
+        room = min(loaded.description.context_length, blocks * BLOCK_SIZE)
+        super().__init__(loaded, limits.running + max_waiting, room)
         self._pace = _Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
         self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
@@ -92,82 +88,49 @@ class TorchEngine(Engine):
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """See `Engine.generate`."""
-        job = self._admit(request)
-        try:
-            yield Started(len(request.prompt_ids))
-            async for event in job.stream():
-                yield event
-        finally:
-            job.leave()
-            self._jobs.discard(job)
-
-    async def embed(self, prompts: Several[Several[int]]) -> list[Vectors]:
-        """See `Engine.embed`."""
-        check_lengths(prompts, self._loaded.description.context_length)
-        self._check_room()
-        self._embedding += 1
-        try:
-            return await in_batches(prompts, self._hidden_states)
-        finally:
-            self._embedding -= 1
-
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        self._closed = True
-        for job in self._jobs:
-            job.cancel()
-        self._arrivals.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _admit(self, request: GenerationRequest) -> Job:
-        prompt_tokens = len(request.prompt_ids)
-        if prompt_tokens >= self._context:
-            raise PromptTooLongError(prompt_tokens, self._context)
-        self._check_room()
-        job = Job(request, self._loaded, self._metrics)
-        self._jobs.add(job)
+    def _begin(self, job: Job) -> None:
         self._arrivals.put(job)
-        return job
 
-    def _check_room(self) -> None:
-        if self._closed:
-            raise EngineClosedError
-        if len(self._jobs) + self._embedding >= self._most:
-            waiting = sum(not job.begun for job in self._jobs)
-            raise QueueFullError(waiting, retry_after_s=self._pace.seconds)
-
-    async def _hidden_states(self, prompts: Several[Several[int]]) -> list[Vectors]:
-        """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
-        if self._closed:
-            raise EngineClosedError
-        run = _Pass(partial(hidden_states, self._loaded.model, prompts))
+    def _submit(self, work: Callable[[], list[Vectors]]) -> Future[list[Vectors]]:
+        run = _Pass(work)
         self._arrivals.put(run)
-        try:
-            return await asyncio.wrap_future(run.result)
-        except Exception as error:
-            raise GenerationError.of(error) from error
+        return run.result
+
+    def _retry_after_s(self) -> float:
+        return self._pace.seconds
+
+    def _end_thread(self) -> None:
+        self._arrivals.put(None)
+        self._thread.join()
 
     # From here on: the engine's thread.
 
     def _run(self) -> None:
         closing = False
-        while True:
-            while not (closing or (len(self._scheduler) and self._arrivals.empty())):
-                arrival = self._arrivals.get()
-                closing = arrival is None
-                if isinstance(arrival, Job):
-                    self._scheduler.add(_sequence(arrival, self._context))
-                elif arrival is not None:
-                    arrival()
-                    break  # texts that grow get their next token between two passes
-            self._drop_what_is_over()
+        while not closing or len(self._scheduler):
             self._tell()
-            if len(self._scheduler):
+            closing = closing or self._take_arrivals()
+            try:
+                self._drop_what_is_over()
                 self._step()
-            elif closing:
-                return
+            except Exception as error:  # a defect, which must not leave anybody waiting for ever
+                _log.exception("the engine failed, and all its texts with it")
+                for sequence in self._scheduler.sequences:
+                    self._fail(sequence, error)
+        self._tell()
+
+    def _take_arrivals(self) -> bool:
+        """Take what has come, and wait for it when there is nothing to do; true at the end."""
+        while not (len(self._scheduler) and self._arrivals.empty()):
+            arrival = self._arrivals.get()
+            if arrival is None:
+                return True
+            if isinstance(arrival, Job):
+                self._scheduler.add(_sequence(arrival, self._room))
+            else:
+                arrival()
+                break  # texts that grow get their next token between two passes
+        return False
 
     def _tell(self) -> None:
         metrics, scheduler = self._metrics, self._scheduler
@@ -180,39 +143,47 @@ class TorchEngine(Engine):
             job = sequence.owner.job
             if job.over():
                 self._scheduler.remove(sequence)
-                if sequence.begun or job.claim():
+                if job.begun or job.claim():
                     job.end()
 
     def _step(self) -> None:
-        chunks = [chunk for chunk in self._scheduler.schedule() if self._begin(chunk.sequence)]
+        chunks = [chunk for chunk in self._scheduler.schedule() if self._admitted(chunk.sequence)]
         if not chunks:
             return
         try:
             chosen = self._compute(chunks)
         except Exception as error:
             for chunk in chunks:
-                self._scheduler.remove(chunk.sequence)
-                chunk.sequence.owner.job.fail(error)
+                self._fail(chunk.sequence, error)
             return
         for chunk in chunks:
             self._scheduler.done(chunk)
         for sequence, token in chosen:
-            self._append(sequence, token)
+            try:
+                self._append(sequence, token)
+            except Exception as error:  # what its tokens say concerns this text alone
+                self._fail(sequence, error)
 
-    def _begin(self, sequence: "Sequence[_Owner]") -> bool:
+    def _fail(self, sequence: Sequence["_Owner"], error: Exception) -> None:
+        self._scheduler.remove(sequence)
+        job = sequence.owner.job
+        if job.begun or job.claim():
+            job.fail(error)
+
+    def _admitted(self, sequence: "Sequence[_Owner]") -> bool:
         """Note that waiting is over; false when the deadline was first to end it."""
-        owner = sequence.owner
-        if owner.job.begun:
+        job = sequence.owner.job
+        if job.begun:
             return True
-        if not owner.job.claim():
+        if not job.claim():
             self._scheduler.remove(sequence)
             return False
-        owner.job.begin(cached_tokens=sequence.cached)
+        job.begin(cached_tokens=sequence.cached)
         self._metrics.prefix_queries.inc(len(sequence.tokens))
         self._metrics.prefix_hits.inc(sequence.cached)
         return True
 
-    def _compute(self, chunks: "Several[Chunk[_Owner]]") -> "list[tuple[Sequence[_Owner], int]]":
+    def _compute(self, chunks: "list[Chunk[_Owner]]") -> "list[tuple[Sequence[_Owner], int]]":
         """Run the model, and choose the next token of each sequence that is ready for it."""
         ready = [number for number, chunk in enumerate(chunks) if chunk.last]
         logits = self._runner.run(
@@ -287,20 +258,20 @@ class _Pace:
         self._last = now
 
 
-def _sequence(job: Job, context: int) -> Sequence[_Owner]:
+def _sequence(job: Job, room: int) -> Sequence[_Owner]:
     request = job.request
-    most = min(context, len(request.prompt_ids) + request.stopping.max_new_tokens)
+    most = min(room, len(request.prompt_ids) + request.stopping.max_new_tokens)
     return Sequence(_Owner(job), list(request.prompt_ids), most)
 
 
 def _blocks(loaded: LoadedModel, kv_bytes: int | None, limits: Limits) -> int:
-    """How many blocks fit the budget; at least one."""
+    """How many blocks fit the budget."""
     model = loaded.model
     if kv_bytes is None:
         cuda = model.device.type == "cuda"
         kv_bytes = int(_CUDA_SHARE * torch.cuda.mem_get_info()[0]) if cuda else _CPU_BYTES
-    tokens = min(
-        kv_bytes // token_bytes(model.config, model.dtype),
-        limits.running * (loaded.description.context_length + BLOCK_SIZE),
-    )
-    return max(1, tokens // BLOCK_SIZE)
+    block_bytes = BLOCK_SIZE * token_bytes(model.config, model.dtype)
+    if kv_bytes < block_bytes:
+        raise KvBudgetError(kv_bytes, block_bytes)
+    useful = limits.running * -(-loaded.description.context_length // BLOCK_SIZE)
+    return int(min(kv_bytes // block_bytes, useful))

@@ -96,3 +96,19 @@ def test_what_is_forbidden_never_comes(do_sample: bool) -> None:
     logits[0, 4] = 100.0
     one = Candidates(Choice(Sampling(do_sample=do_sample), 1), [0], forbidden=[4])
     assert choose(logits, [one]) != [4]
+
+
+@pytest.mark.parametrize("extreme", [{"temperature": 1e-40}, {"repetition_penalty": 1e-40}])
+@pytest.mark.parametrize("do_sample", [True, False])
+def test_settings_beyond_what_floats_hold_disturb_nobody(
+    extreme: dict[str, Any], do_sample: bool
+) -> None:
+    logits = logits_of(2)
+    other = Candidates(Choice(Sampling(do_sample=True), 3), [0])
+    alone = choose(logits[1:].clone(), [Candidates(Choice(Sampling(do_sample=True), 3), [0])])
+    wanted = Sampling(do_sample=do_sample, top_k=0, **extreme)
+    tokens = choose(logits.clone(), [Candidates(Choice(wanted, 3), [4, 5]), other])
+    assert tokens[1:] == alone
+    assert 0 <= tokens[0] < VOCABULARY
+    if "temperature" in extreme:
+        assert tokens[0] == int(logits[0].argmax())

@@ -2,13 +2,19 @@
 
 import asyncio
 import random
+import re
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pytest
 import torch
 from prometheus_client import REGISTRY
+from transformers import AutoModelForCausalLM, Gemma2Config, MambaConfig
 
-from services.generator.engine.cache import token_bytes
+from services.generator.detokenizer import Detokenizer
+from services.generator.engine import job
+from services.generator.engine.cache import UnsupportedModelError, token_bytes
 from services.generator.engine.interface import (
     Engine,
     FinishReason,
@@ -19,7 +25,7 @@ from services.generator.engine.interface import (
     Stopping,
 )
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import BLOCK_SIZE, TorchEngine
+from services.generator.engine.torch_engine import BLOCK_SIZE, KvBudgetError, TorchEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.engine_suite import (
     PROMPT,
@@ -36,6 +42,18 @@ class TestTorchEngine(EngineSuite):
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
 
 
+GEMMA2 = Gemma2Config(
+    vocab_size=400,
+    hidden_size=32,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=16,
+)
+MAMBA = MambaConfig(vocab_size=400, hidden_size=32, state_size=4, num_hidden_layers=2)
+
+
 def prompts(count: int, vocabulary: int, longest: int) -> list[tuple[int, ...]]:
     """Prompts of mixed length, half of which begin alike."""
     chance = random.Random(5)
@@ -49,6 +67,7 @@ def prompts(count: int, vocabulary: int, longest: int) -> list[tuple[int, ...]]:
     ]
 
 
+@lru_cache(100)
 def by_generate(loaded: LoadedModel, prompt: tuple[int, ...], count: int) -> list[int]:
     """What transformers' greedy `generate` says."""
     ids = torch.tensor([prompt])
@@ -170,13 +189,14 @@ class TestMetrics:
         try:
             for _ in range(2):
                 await collect(engine, request())
+            await engine.embed([PROMPT])  # by now it has told that no text grows
+            for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
+                assert value(f"vllm:{name}") == 0
         finally:
             await engine.close()
         grown = {name: value(f"vllm:{name}") - count for name, count in before.items()}
         assert grown == dict(zip((*names, *counts), (40, 24, 16, 2, 22), strict=True))
         assert value("vllm:request_success_total", finished_reason="length") == ended + 2
-        for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
-            assert value(f"vllm:{name}") == 0
 
 
 class TestLittleMemory:
@@ -190,6 +210,49 @@ class TestLittleMemory:
                 await collect(engine, GenerationRequest((9,) * 2 * BLOCK_SIZE))
         finally:
             await engine.close()
+
+    def test_that_holds_nothing_is_refused(self, tiny_llama: LoadedModel) -> None:
+        with pytest.raises(KvBudgetError, match=f"give at least {bytes_for(tiny_llama, 1):,}"):
+            TorchEngine(tiny_llama, kv_bytes=bytes_for(tiny_llama, 1) - 1)
+
+
+class TestAModelThatIsNoTransformerOfTheUsualKind:
+    """Its texts would be wrong in silence."""
+
+    @pytest.mark.parametrize(
+        ("config", "problem"),
+        [(GEMMA2, "attention has .*softcap"), (MAMBA, "without attention heads")],
+    )
+    async def test_is_refused(self, tiny_llama: LoadedModel, config: Any, problem: str) -> None:
+        make: Any = AutoModelForCausalLM.from_config
+
+        async def ask() -> None:
+            engine = TorchEngine(replace(tiny_llama, model=make(config)))
+            try:
+                await collect(engine, request())
+            finally:
+                await engine.close()
+
+        with pytest.raises((UnsupportedModelError, GenerationError)) as caught:
+            await ask()
+        error = caught.value.__cause__ or caught.value
+        assert isinstance(error, UnsupportedModelError)
+        assert re.search(problem, str(error))
+
+    async def test_is_noticed_by_a_layer_that_does_not_attend(
+        self, tiny_llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        layers = tiny_llama.model.model.layers
+        monkeypatch.setattr(
+            layers[1].self_attn, "forward", lambda **given: (given["hidden_states"], None)
+        )
+        engine = TorchEngine(tiny_llama)
+        try:
+            with pytest.raises(GenerationError) as caught:
+                await collect(engine, request())
+        finally:
+            await engine.close()
+        assert "layers [1] have no attention" in str(caught.value.__cause__)
 
 
 class TestAFailingStep:
@@ -211,6 +274,53 @@ class TestAFailingStep:
             assert ending(after).reason is FinishReason.LENGTH  # all blocks are there
         finally:
             hook.remove()
+            await engine.close()
+
+
+class TestADefect:
+    async def test_in_one_text_concerns_no_other(
+        self, tiny_llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Failing(Detokenizer):
+            def push(self, token_id: int) -> str:
+                raise RuntimeError("cannot be told")
+
+            flush = push  # type: ignore[assignment]
+
+        def make(tokenizer: Any, stops: Any) -> Detokenizer:
+            return (Failing if "?" in stops else Detokenizer)(tokenizer, stops)
+
+        monkeypatch.setattr(job, "Detokenizer", make)
+        engine = TorchEngine(tiny_llama)
+        try:
+            broken, whole = await asyncio.gather(
+                collect(engine, request(stop=("?",))),
+                collect(engine, request()),
+                return_exceptions=True,
+            )
+            assert isinstance(broken, GenerationError)
+            assert isinstance(whole, list)
+            assert ending(whole).reason is FinishReason.LENGTH
+        finally:
+            await engine.close()
+
+    async def test_in_the_engine_leaves_nobody_waiting_and_is_survived(
+        self, tiny_llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = TorchEngine(tiny_llama)
+        schedule, defects = engine._scheduler.schedule, [RuntimeError("a defect")]
+
+        def failing() -> Any:
+            if defects:
+                raise defects.pop()
+            return schedule()
+
+        monkeypatch.setattr(engine._scheduler, "schedule", failing)
+        try:
+            with pytest.raises(GenerationError):
+                await collect(engine, request())
+            assert ending(await collect(engine, request())).reason is FinishReason.LENGTH
+        finally:
             await engine.close()
 
 

@@ -15,6 +15,7 @@ from segue.recommender.v1 import recommender_service_pb2_grpc
 
 from services.recommender import artifact
 from services.recommender.answers import Answers
+from services.recommender.index.interface import IndexUnavailableError
 from services.recommender.service import _THREADS, _TOGETHER, RecommenderService
 from services.recommender.settings import RecommenderSettings
 from serving.errors import RpcError
@@ -187,6 +188,26 @@ async def test_a_batch_that_is_cancelled_while_it_is_computed_goes_no_further(
     gate.opened.set()
     await stub.SearchSongs(SEARCH)  # is behind in the queue
     assert sum(gate.computed) <= _THREADS * _TOGETHER < 256
+
+
+async def test_an_index_that_is_lost_makes_a_batch_unavailable_and_ends_its_other_parts(
+    service: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+
+    def fail(*_: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        raise IndexUnavailableError("the index does not answer")
+
+    monkeypatch.setattr(Answers, "batch", fail)
+    for call in (service.BatchRecommendSongs(LARGEST, None), service.RecommendSongs(HEAVY, None)):  # type: ignore[arg-type]
+        with pytest.raises(RpcError) as caught:
+            await call
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.reason == "INDEX_UNAVAILABLE"
+    assert begun <= _THREADS + 1
+    assert len((await service.SearchSongs(SEARCH, None)).matches) > 0  # type: ignore[arg-type]
 
 
 async def test_a_batch_whose_responses_exceed_a_message_is_told_to_ask_for_fewer(
