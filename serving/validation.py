@@ -70,6 +70,23 @@ def validate(model: type[Model], message: Message) -> Model:
         raise invalid_argument(violations[:MAX_VIOLATIONS]) from None
 
 
+def check_answer(size: int, most: int, path: str, advice: str) -> None:
+    """Refuse a request whose answer is larger than the server sends.
+
+    Args:
+        size: Bytes that the answer has at least.
+        most: Bytes that the server sends at most.
+        path: The field that makes it large.
+        advice: What the client is to do.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT.
+    """
+    if size > most:
+        problem = f"makes an answer of at least {size:,} bytes, more than {most:,}; {advice}"
+        raise invalid_argument([FieldViolation(path, problem)])
+
+
 def _fields(message: Message) -> dict[str, Any]:
     """The fields that are set, by name."""
     fields = {}

@@ -45,7 +45,7 @@ from serving.errors import (
     unavailable,
 )
 from serving.service import StartError
-from serving.validation import validate
+from serving.validation import check_answer, validate
 
 _log = logging.getLogger("segue.generator")
 
@@ -288,11 +288,7 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         return response
 
     def _check_size(self, size: int, path: str, advice: str) -> None:
-        """Refuse a request whose answer is larger than the server sends."""
-        most = self._settings.max_message_bytes
-        if size > most:
-            problem = f"makes an answer of at least {size:,} bytes, more than {most:,}; {advice}"
-            raise invalid_argument([FieldViolation(path, problem)])
+        check_answer(size, self._settings.max_message_bytes, path, advice)
 
     async def _in_thread(self, work: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)

@@ -25,7 +25,7 @@ from services.recommender.served import IndexChoice
 from services.recommender.settings import RecommenderSettings
 from serving.errors import FieldViolation, RpcError, invalid_argument, not_found, unavailable
 from serving.service import StartError
-from serving.validation import validate
+from serving.validation import check_answer, validate
 
 _log = logging.getLogger("segue.recommender")
 
@@ -141,9 +141,8 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         response = pb.BatchRecommendSongsResponse(model_version=answers.version)
         for part in parts:
             response.responses.extend(part)
-        if (size := response.ByteSize()) > (most := self._settings.max_message_bytes):
-            problem = f"have responses of {size:,} bytes, more than {most:,}; ask for fewer at once"
-            raise invalid_argument([FieldViolation("requests", problem)])
+        most = self._settings.max_message_bytes
+        check_answer(response.ByteSize(), most, "requests", "ask for fewer at once")
         return response
 
     async def GetEmbeddings(  # noqa: N802

@@ -8,6 +8,7 @@ from services.generator.models import LoadedModel, load
 from tests.tiny_models import save_tiny_llama, save_tiny_phi3
 
 pytest.register_assert_rewrite("tests.unit.generator.engine_suite")
+pytest.register_assert_rewrite("tests.unit.generator.embedding_suite")
 
 
 @pytest.fixture(scope="session")

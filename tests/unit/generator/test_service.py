@@ -1,5 +1,6 @@
 """What the RPCs answer, and how they refuse what cannot be answered."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from google.rpc import error_details_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from segue.generator.v1 import embedding_pb2, generation_pb2
+from segue.generator.v1 import embedding_pb2, generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
 from services.generator.models import LoadedModel
@@ -20,6 +21,7 @@ from services.generator.service import GeneratorService
 from services.generator.settings import GeneratorSettings
 from services.generator.tokenization import ChatMessage
 from serving.errors import RpcError
+from tests.unit.generator.embedding_suite import passes, until_begun
 
 TEXTS = ["the song that comes next", "night", "a song about the night and 坂本", "a b c d e f"]
 NOBODY: Any = None  # these RPCs ask nothing of their context
@@ -197,6 +199,57 @@ async def test_a_model_that_fails_is_told_without_saying_how(
         await service.Embed(pb.EmbedRequest(texts=["night"]), NOBODY)
     assert caught.value.code is grpc.StatusCode.INTERNAL
     assert "secret" not in str(caught.value.status())
+
+
+class TestAnEmbeddingOverTheNetwork:
+    """What a client that goes away, or asks too much, costs the others."""
+
+    @pytest.fixture
+    async def stub(
+        self, service: GeneratorService
+    ) -> "AsyncIterator[generator_service_pb2_grpc.GeneratorServiceAsyncStub]":
+        server = grpc.aio.server()
+        service.register(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield generator_service_pb2_grpc.GeneratorServiceStub(channel)
+        await server.stop(None)
+
+    @pytest.mark.parametrize("leaving", ["cancelled", "expired"])
+    async def test_that_is_given_up_while_it_waits_never_reaches_the_model(
+        self, service: GeneratorService, stub: Any, leaving: str
+    ) -> None:
+        request = pb.EmbedRequest(texts=["night"])
+        engine: Any = service._served.engine
+        with passes(service._served.loaded, held=True) as seen:
+            first = stub.Embed(request)
+            await until_begun(seen, 1)
+            waiting = stub.Embed(request, timeout=0.3 if leaving == "expired" else None)
+            async with asyncio.timeout(20):
+                while engine._embedding < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+                if leaving == "cancelled":
+                    waiting.cancel()
+                while engine._embedding > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            seen[0].set()
+            assert len((await first).embeddings) == 1
+            expected = {"cancelled": "CANCELLED", "expired": "DEADLINE_EXCEEDED"}[leaving]
+            assert (await waiting.code()).name == expected
+        assert len(seen) == 1
+
+
+async def test_a_full_queue_is_told_with_the_time_to_wait(
+    service: GeneratorService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service._served.engine, "_most", 0)
+    with pytest.raises(RpcError) as caught:
+        await service.Embed(pb.EmbedRequest(texts=["night"]), NOBODY)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in caught.value.status().details)
+    assert retry.retry_delay.ToNanoseconds() > 0
 
 
 async def test_a_model_that_is_being_shut_down_is_unavailable(service: GeneratorService) -> None:

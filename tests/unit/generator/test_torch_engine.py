@@ -27,6 +27,7 @@ from services.generator.engine.interface import (
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import BLOCK_SIZE, KvBudgetError, TorchEngine
 from services.generator.models import LoadedModel
+from tests.unit.generator.embedding_suite import EmbeddingSuite
 from tests.unit.generator.engine_suite import (
     PROMPT,
     EngineSuite,
@@ -37,7 +38,7 @@ from tests.unit.generator.engine_suite import (
 )
 
 
-class TestTorchEngine(EngineSuite):
+class TestTorchEngine(EngineSuite, EmbeddingSuite):
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
 
