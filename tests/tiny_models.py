@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Phi3Config,
@@ -19,6 +21,19 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL = ["<|eos|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+
+
+GEMMA2 = Gemma2Config(
+    vocab_size=400,
+    hidden_size=32,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=16,
+    bos_token_id=None,
+    eos_token_id=[0, 1],
+)
 
 
 def save_tiny_llama(folder: Path) -> Path:
@@ -55,6 +70,14 @@ def save_tiny_llama(folder: Path) -> Path:
     model.generation_config.eos_token_id = [0, 1]
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_gemma2(folder: Path) -> Path:
+    """A Gemma 2, whose attention caps its scores, with the tokenizer of the tiny Llama."""
+    save_tiny_llama(folder)
+    torch.manual_seed(1)
+    Gemma2ForCausalLM(GEMMA2).save_pretrained(folder)
     return folder
 
 

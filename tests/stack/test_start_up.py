@@ -10,6 +10,7 @@ import pytest
 
 from cli.stack import HOST
 from services.recommender.versions import CURRENT
+from tests.tiny_models import save_tiny_gemma2, save_tiny_llama
 
 Segue = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,6 +48,20 @@ def test_an_unknown_model_folder(segue: Segue, model: str) -> None:
     done = segue("serve", "generator", f"--model={model}", "--port=0", "--metrics-port=null")
     assert model in one_line(done)
     assert "there is no such" in one_line(done)
+
+
+def test_a_budget_of_memory_that_holds_nothing(segue: Segue, tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "model")
+    flags = (f"--model={folder}", "--port=0", "--metrics-port=null", "--kv-bytes=1000")
+    assert "give at least 8,192 with --kv-bytes" in one_line(segue("serve", "generator", *flags))
+
+
+def test_a_language_model_that_the_engine_does_not_know(segue: Segue, tmp_path: Path) -> None:
+    folder = save_tiny_gemma2(tmp_path / "model")
+    flags = (f"--model={folder}", "--port=0", "--metrics-port=null")
+    problem = one_line(segue("serve", "generator", *flags))
+    assert "softcap" in problem
+    assert "--engine reference" in problem
 
 
 def serve(segue: Segue, models: Path) -> str:

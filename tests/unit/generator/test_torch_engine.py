@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from prometheus_client import REGISTRY
-from transformers import AutoModelForCausalLM, Gemma2Config, MambaConfig
+from transformers import AutoModelForCausalLM, MambaConfig
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.engine import job
@@ -27,6 +27,7 @@ from services.generator.engine.interface import (
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import BLOCK_SIZE, KvBudgetError, TorchEngine
 from services.generator.models import LoadedModel
+from tests.tiny_models import GEMMA2
 from tests.unit.generator.embedding_suite import EmbeddingSuite
 from tests.unit.generator.engine_suite import (
     PROMPT,
@@ -43,15 +44,6 @@ class TestTorchEngine(EngineSuite, EmbeddingSuite):
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
 
 
-GEMMA2 = Gemma2Config(
-    vocab_size=400,
-    hidden_size=32,
-    intermediate_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    head_dim=16,
-)
 MAMBA = MambaConfig(vocab_size=400, hidden_size=32, state_size=4, num_hidden_layers=2)
 
 
