@@ -89,9 +89,9 @@ class GeneratorServiceServicer:
         within one token.
 
         Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-        leaves no room in the model's context; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
-        `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
-        model failed.
+        leaves no room in the model's context or in the memory that the server has for it;
+        RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+        requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,9 +43,9 @@ class GeneratorServiceStub:
     within one token.
 
     Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-    leaves no room in the model's context; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
-    `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
-    model failed.
+    leaves no room in the model's context or in the memory that the server has for it;
+    RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+    requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
     """
     GenerateStream: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]
     """Generates a text and sends it while it grows: one `started`, any number of `delta`, one
@@ -106,9 +106,9 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     within one token.
 
     Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-    leaves no room in the model's context; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
-    `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
-    model failed.
+    leaves no room in the model's context or in the memory that the server has for it;
+    RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+    requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
     """
     GenerateStream: _aio.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]  # type: ignore[assignment]
     """Generates a text and sends it while it grows: one `started`, any number of `delta`, one
@@ -172,9 +172,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         within one token.
 
         Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-        leaves no room in the model's context; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
-        `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
-        model failed.
+        leaves no room in the model's context or in the memory that the server has for it;
+        RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+        requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
         """
 
     @_abc_1.abstractmethod
