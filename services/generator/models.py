@@ -5,7 +5,7 @@ import importlib.util
 import logging
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import transformers
 from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from services.generator.layers.replacement import INT8, Int8Error, quantize
 from services.generator.tokenization import Tokenizer
 
 _log = logging.getLogger("segue.models")
@@ -84,18 +85,22 @@ def load(
         source: A hub id, a folder, a GGUF file, or `embedded`.
         cache: Folder for converted weights.
         device_map: As `from_pretrained` takes it; by default the GPU where there is one.
-        dtype: `auto` for the type of the weights, or a name such as `bfloat16`.
+        dtype: A name such as `bfloat16`, or `int8` for linear layers in eight bits on a CPU; `auto`
+            is `int8` for the embedded model on a CPU, else the type of the weights.
         trust_remote_code: Run code that comes with the model.
 
     Raises:
         ModelSourceError: there is no such model, or it cannot be read.
     """
     place = _place(source, cache)
+    device_map = device_map or _device_map()
+    if dtype == "auto" and source == EMBEDDED and device_map is None:
+        dtype = INT8
     options = {"trust_remote_code": trust_remote_code, "local_files_only": isinstance(place, Path)}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, device_map=device_map or _device_map(), **options
+            place, dtype="float32" if dtype == INT8 else dtype, device_map=device_map, **options
         )
     except Exception as error:  # the readers of each format raise their own
         raise ModelSourceError(_unusable(source, place, error)) from error
@@ -104,9 +109,18 @@ def load(
     model.eval()
     embeddings: Any = model.get_input_embeddings()
     wrapped = Tokenizer(tokenizer, embeddings.num_embeddings)
-    return LoadedModel(
-        model, wrapped, _stop_ids(model, tokenizer), _describe(_name(source), model, wrapped)
-    )
+    description = _describe(_name(source), model, wrapped)
+    if dtype == INT8:
+        description = replace(description, dtype=INT8)
+        _quantize(source, model)
+    return LoadedModel(model, wrapped, _stop_ids(model, tokenizer), description)
+
+
+def _quantize(source: str, model: Any) -> None:
+    try:
+        quantize(model)
+    except Int8Error as error:
+        raise ModelSourceError(f"{source}: {error}") from error
 
 
 def _place(source: str, cache: Path) -> str | Path:

@@ -33,7 +33,9 @@ class GeneratorSettings(ServerSettings):
     set."""
 
     dtype: str = "auto"
-    """Type of the weights: `auto` for the one they are stored in, or a name such as `bfloat16`."""
+    """Type of the weights: `float32`, `bfloat16` or another of torch, or `int8` for linear layers
+    in eight bits on a CPU; `auto` is `int8` for the embedded model on a CPU, and else the type in
+    which the weights are stored."""
 
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models whose makers you trust."""

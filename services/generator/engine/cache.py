@@ -13,6 +13,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from services.generator import openmp
+from services.generator.engine.decode_attention import DecodeAttention
+
 ATTENTION = "segue"
 """Under which transformers' models find this attention."""
 
@@ -59,6 +62,8 @@ class KvCache:
         self.block_size = block_size
         self.device = device
         self._memory = _zeros(shape, dtype, device)
+        self.compiled = device.type == "cpu" and dtype == torch.float32 and openmp.AVAILABLE
+        self.memory = [(keys, values) for keys, values in zip(*self._memory, strict=True)]
 
     def put(self, layer: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """Keep the keys and values of some tokens, each (tokens, heads, width), where they lie."""
@@ -80,7 +85,7 @@ class KvCache:
         """Where the tokens of a span lie, int64."""
         places = torch.arange(span.begin, span.end)
         blocks = torch.tensor(span.blocks)[places // self.block_size]
-        return blocks * self.block_size + places % self.block_size
+        return (blocks * self.block_size + places % self.block_size).to(self.device)
 
     def rows(self, spans: Sequence[Span]) -> torch.Tensor:
         """The blocks of all tokens so far of some sequences, int64 (sequences, most); then 0."""
@@ -126,21 +131,18 @@ class StepAttention:
     """
 
     def __init__(self, cache: KvCache, spans: Sequence[Span]) -> None:
-        self._cache = cache
         self._layers = set(range(cache.layers))  # that have not attended yet
         ends = accumulate(span.end - span.begin for span in spans)
-        rows = [
-            slice(end - (span.end - span.begin), end) for span, end in zip(spans, ends, strict=True)
+        placed = [
+            _Placed(span, slice(end - (span.end - span.begin), end))
+            for span, end in zip(spans, ends, strict=True)
         ]
-        self._new = torch.cat([cache.slots(span) for span in spans]).to(cache.device)
-        singles = [
-            (span, mine.start) for span, mine in zip(spans, rows, strict=True) if _is_one(span)
-        ]
-        self._single = _Single.of(cache, singles) if singles else None
-        self._others = [
-            (span, mine, cache.rows([span]))
-            for span, mine in zip(spans, rows, strict=True)
-            if not _is_one(span)
+        decode = _CompiledDecode if cache.compiled else _Decode
+        one = [each for each in placed if each.count == 1]
+        more = [each for each in placed if each.count > 1]
+        self._parts: list[_Decode | _CompiledDecode | _Prefill] = [
+            *([decode(cache, one)] if one else []),
+            *(_Prefill(cache, each) for each in more),
         ]
 
     def __call__(
@@ -166,21 +168,10 @@ class StepAttention:
             (tokens, heads, width).
         """
         self._layers.discard(layer)
-        self._cache.put(layer, self._new, key.transpose(0, 1), value.transpose(0, 1))
-        output = torch.empty_like(query.transpose(0, 1), memory_format=torch.contiguous_format)
-        if self._single:
-            rows = self._single.rows
-            keys, values = self._cache.get(layer, self._single.blocks)
-            mask = self._single.mask(keys.shape[1], window)
-            attended = _attend(
-                query[:, rows].transpose(0, 1)[:, :, None], keys, values, mask, scale
-            )
-            output[rows] = attended[:, :, 0]
-        for span, mine, blocks in self._others:
-            keys, values = (all_[:, : span.end] for all_ in self._cache.get(layer, blocks))
-            mask = _causal(span, window, query.device)
-            attended = _attend(query[None, :, mine], keys, values, mask, scale)
-            output[mine] = attended[0].transpose(0, 1)
+        query, key, value = (each.transpose(0, 1) for each in (query, key, value))
+        output = torch.empty_like(query, memory_format=torch.contiguous_format)
+        for part in self._parts:
+            part.attend(layer, query, key, value, scale, window, output)
         return output
 
     def check(self) -> None:
@@ -193,40 +184,106 @@ class StepAttention:
             raise UnsupportedModelError(f"whose layers {sorted(self._layers)} have no attention")
 
 
-def _is_one(span: Span) -> bool:
-    return span.end - span.begin == 1
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A span, and where its tokens stand in the step's row."""
+
+    span: Span
+    rows: slice
+
+    @property
+    def count(self) -> int:
+        return self.span.end - self.span.begin
 
 
-@dataclass(frozen=True)
-class _Single:
-    """Sequences of which one token is computed, side by side.
+class _Prefill:
+    """Several tokens of one sequence."""
 
-    Attributes:
-        blocks: int64 (sequences, most), where their tokens lie.
-        lengths: int64 (sequences, 1), how many they have.
-        rows: int64 (sequences,), where the new ones stand in the step's row.
-    """
+    def __init__(self, cache: KvCache, placed: _Placed) -> None:
+        self._cache = cache
+        self._span, self._rows = placed.span, placed.rows
+        self._slots = cache.slots(placed.span)
+        self._blocks = cache.rows([placed.span])
 
-    blocks: torch.Tensor
-    lengths: torch.Tensor
-    rows: torch.Tensor
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+        output: torch.Tensor,
+    ) -> None:
+        """As `StepAttention`, but for tensors (tokens, heads, width); writes its rows."""
+        rows = self._rows
+        self._cache.put(layer, self._slots, key[rows], value[rows])
+        keys, values = (all_[:, : self._span.end] for all_ in self._cache.get(layer, self._blocks))
+        mask = _causal(self._span, window, query.device)
+        attended = _attend(query[rows].transpose(0, 1)[None], keys, values, mask, scale)
+        output[rows] = attended[0].transpose(0, 1)
 
-    @classmethod
-    def of(cls, cache: KvCache, spans: Sequence[tuple[Span, int]]) -> "_Single":
-        lengths = [span.end for span, _ in spans]
-        return cls(
-            cache.rows([span for span, _ in spans]),
-            torch.tensor(lengths, device=cache.device)[:, None],
-            torch.tensor([row for _, row in spans], device=cache.device),
+
+class _Decode:
+    """One token of each of several sequences, side by side."""
+
+    def __init__(self, cache: KvCache, placed: Sequence[_Placed]) -> None:
+        spans = [each.span for each in placed]
+        lengths = [span.end for span in spans]
+        self._cache = cache
+        self._slots = torch.cat([cache.slots(span) for span in spans])
+        self._blocks = cache.rows(spans)
+        self._lengths = torch.tensor(lengths, device=cache.device)[:, None]
+        self._rows = torch.tensor([each.rows.start for each in placed], device=cache.device)
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+        output: torch.Tensor,
+    ) -> None:
+        """See `_Prefill.attend`."""
+        rows = self._rows
+        self._cache.put(layer, self._slots, key[rows], value[rows])
+        keys, values = self._cache.get(layer, self._blocks)
+        mask = self._mask(keys.shape[1], window)
+        output[rows] = _attend(query[rows, :, None], keys, values, mask, scale)[:, :, 0]
+
+    def _mask(self, longest: int, window: int | None) -> torch.Tensor:
+        """Which tokens each one sees, bool (sequences, 1, 1, longest)."""
+        places = torch.arange(longest, device=self._lengths.device)
+        seen = places < self._lengths
+        if window is not None:
+            seen &= places >= self._lengths - window
+        return seen[:, None, None, :]
+
+
+class _CompiledDecode:
+    """As `_Decode`, in one pass over the cache."""
+
+    def __init__(self, cache: KvCache, placed: Sequence[_Placed]) -> None:
+        spans = [each.span for each in placed]
+        self._cache = cache
+        self._attend = DecodeAttention(
+            [each.rows.start for each in placed], cache.rows(spans), [span.end for span in spans]
         )
 
-    def mask(self, longest: int, window: int | None) -> torch.Tensor:
-        """Which tokens each one sees, bool (sequences, 1, 1, longest)."""
-        places = torch.arange(longest, device=self.lengths.device)
-        seen = places < self.lengths
-        if window is not None:
-            seen &= places >= self.lengths - window
-        return seen[:, None, None, :]
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+        output: torch.Tensor,
+    ) -> None:
+        """See `_Prefill.attend`."""
+        self._attend(query, key, value, self._cache.memory[layer], window, scale, output)
 
 
 def _causal(span: Span, window: int | None, device: torch.device) -> torch.Tensor:

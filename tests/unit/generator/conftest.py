@@ -18,6 +18,12 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
+def tiny_llama_int8(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+    return load(str(folder), cache=folder.parent, dtype="int8")
+
+
+@pytest.fixture(scope="session")
 def tiny_phi3(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> LoadedModel:
     folder = tmp_path_factory.mktemp("models") / "tiny-phi3"
     save_tiny_phi3(folder, shared_data / "phi3_mini_4k")

@@ -1,0 +1,80 @@
+"""What the compiled loops (numba) of layers have in common; all their floats are float32."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+Floats = NDArray[np.float32]
+Words = NDArray[np.int32]
+
+ROW = types.Array(types.float32, 1, "C")
+ROWS = types.Array(types.float32, 2, "C")
+FLOAT = types.float32
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LEAST_POWER = np.float32(-126)
+_MOST_POWER = np.float32(126)
+_BIAS = np.int32(127)  # of a float's exponent
+_MANTISSA = np.int32(23)  # bits
+_SIGN = np.int32(31)
+_ALL_BUT_SIGN = np.int32(2**31 - 1)
+_LEAST = np.int32(-(2**31))
+
+
+def compiled(loop: Loop) -> Loop:
+    """For loops that other loops call."""
+    return cast("Loop", njit(cache=True, fastmath=True, error_model="numpy")(loop))
+
+
+def compiled_for(*arguments: types.Type) -> Callable[[Loop], Loop]:
+    """For loops that Python calls: they are compiled when their module is imported."""
+    return cast(
+        "Callable[[Loop], Loop]",
+        njit(arguments, cache=True, fastmath=True, error_model="numpy"),
+    )
+
+
+@compiled
+def exponentials(numbers: Floats, bits: Words) -> None:
+    """Change numbers into e to their power, from about 1e-38 to 1e38, exact to 2e-7 of it.
+
+    2 ** whole * 2 ** fraction, the second by a polynomial: many at a time, where a call of the
+    library's for each would take longer than all else.
+
+    Args:
+        numbers: (n,), changed.
+        bits: (n,), changed; what is in it does not matter.
+    """
+    powers = bits.view(np.float32)
+    for place in range(len(numbers)):
+        power = min(max(numbers[place] * _LOG2_E, _LEAST_POWER), _MOST_POWER)
+        whole = np.int32(np.floor(power))
+        rest = power - np.float32(whole)
+        value = np.float32(1.8775767e-3)
+        value = value * rest + np.float32(8.9893397e-3)
+        value = value * rest + np.float32(5.5826318e-2)
+        value = value * rest + np.float32(2.4015361e-1)
+        value = value * rest + np.float32(6.9315308e-1)
+        numbers[place] = value * rest + np.float32(9.9999994e-1)
+        bits[place] = (whole + _BIAS) << _MANTISSA
+    for place in range(len(numbers)):
+        numbers[place] *= powers[place]
+
+
+@compiled
+def largest(numbers: Floats) -> np.float32:
+    """The largest number; compared as whole ones, which unlike floats are compared many at a time.
+
+    The bits of floats are in the order of the floats, and those of negative ones in its reverse.
+    """
+    bits = numbers.view(np.int32)
+    most = np.full(1, _LEAST)
+    for place in range(len(bits)):
+        most[0] = max(most[0], bits[place] ^ ((bits[place] >> _SIGN) & _ALL_BUT_SIGN))
+    most[0] ^= (most[0] >> _SIGN) & _ALL_BUT_SIGN
+    found: np.float32 = most.view(np.float32)[0]
+    return found

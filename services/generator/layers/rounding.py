@@ -1,0 +1,165 @@
+"""Rows of floats as eight-bit numbers, in which no single large one takes all of them.
+
+A model's states have a few columns that are much larger than the others, and the step between two
+eight-bit numbers is a share of the largest. So numbers are first mixed, 64 columns at a time, by a
+Hadamard transform, which the weights that they are multiplied with have undergone too (QuaRot,
+Ashkboos et al., 2024): the products stay, and the largest shrinks.
+"""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from services.generator.layers.compiled import Floats, compiled, exponentials
+from services.generator.openmp import carray, parallel, pointer, run, thread_count, thread_number
+
+Bytes = NDArray[np.int8]
+
+LARGEST = 127
+"""What the largest number of a row becomes."""
+
+_MIXED = 64
+_ROWS_A_THREAD = 4
+
+_TINY = np.float32(1e-30)
+_ALL_BUT_SIGN = np.int32(2**31 - 1)
+# Added to a small number it leaves the nearest whole one in the last bits.
+_ROUNDING = np.float32(1.5 * 2**23)
+
+
+class _Call(ctypes.Structure):
+    """What the compiled loops are told; the first ones are addresses."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64) for name in ("source", "rounded", "scales", "count", "width")
+    )
+
+
+@compiled
+def _mixed(width: int) -> int:
+    """How many columns are mixed: a power of two that divides the width, 64 at most."""
+    count = 1
+    while count < _MIXED and width % (2 * count) == 0:
+        count *= 2
+    return count
+
+
+@compiled
+def _mix(row: Floats) -> None:
+    """The Hadamard transform, unnormalised, of columns that are an equal distance apart.
+
+    The distance is as large as can be, so that neighbours are computed together.
+    """
+    half, last = len(row) // 2, len(row) // _mixed(len(row))
+    while half >= last:
+        for begin in range(0, len(row), 2 * half):
+            first, second = row[begin : begin + half], row[begin + half : begin + 2 * half]
+            for column in range(half):
+                one, other = first[column], second[column]
+                first[column], second[column] = one + other, one - other
+        half //= 2
+
+
+@compiled
+def mix_rows(rows: Floats) -> None:
+    """Mix each row (n, width), changed."""
+    for row in range(len(rows)):
+        _mix(rows[row])
+
+
+@compiled
+def _round(row: Floats, rounded: Bytes) -> np.float32:
+    """Mix and round a row (width,), changed; gives its scale."""
+    _mix(row)
+    words = row.view(np.int32)
+    # Floats without their sign are in the order of their bits, which are compared many at a time.
+    most = np.zeros(1, np.int32)
+    for column in range(len(words)):
+        most[0] = max(most[0], words[column] & _ALL_BUT_SIGN)
+    greatest = most.view(np.float32)[0]
+    inverse = np.float32(LARGEST) / greatest if greatest > _TINY else np.float32(0)
+    for column in range(len(row)):
+        row[column] = row[column] * inverse + _ROUNDING
+    for column in range(len(row)):
+        rounded[column] = words[column]
+    scale: np.float32 = greatest / np.float32(LARGEST)
+    return scale
+
+
+@parallel(_Call)
+def _round_rows(calls: Any) -> None:
+    """One thread's share of the rows."""
+    call = carray(calls, 1)[0]
+    rows = carray(pointer(call.source), (call.count, call.width), np.float32)
+    rounded = carray(pointer(call.rounded), (call.count, call.width), np.int8)
+    scales = carray(pointer(call.scales), call.count, np.float32)
+    scratch = np.empty(call.width, np.float32)
+    for row in range(thread_number(), call.count, thread_count()):
+        scratch[:] = rows[row]
+        scales[row] = _round(scratch, rounded[row])
+
+
+@parallel(_Call)
+def _gate_and_round(calls: Any) -> None:
+    """One thread's share of the rows."""
+    call = carray(calls, 1)[0]
+    width = call.width
+    both = carray(pointer(call.source), (call.count, 2 * width), np.float32)
+    rounded = carray(pointer(call.rounded), (call.count, width), np.int8)
+    scales = carray(pointer(call.scales), call.count, np.float32)
+    inner, bits = np.empty(width, np.float32), np.empty(width, np.int32)
+    for row in range(thread_number(), call.count, thread_count()):
+        scale, gate, up = scales[row], both[row, :width], both[row, width:]
+        for column in range(width):
+            inner[column] = -gate[column] * scale
+        exponentials(inner, bits)
+        for column in range(width):
+            inner[column] = gate[column] * scale / (np.float32(1) + inner[column])
+            inner[column] *= up[column] * scale
+        scales[row] = _round(inner, rounded[row])
+
+
+def mixed_weights(weights: torch.Tensor) -> torch.Tensor:
+    """Weights (outputs, width) for rows that are mixed."""
+    rows = weights.numpy().copy()
+    mix_rows(rows)
+    return torch.from_numpy(rows / _mixed(rows.shape[1]))
+
+
+def round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix each row, and round it to whole numbers between -127 and 127 times a scale of its own.
+
+    Args:
+        rows: float32 (n, width).
+
+    Returns:
+        int8 (n, width), and the scales, float32 (n, 1).
+    """
+    rows = rows.contiguous()
+    return _run(_round_rows, rows, rows.shape[1])
+
+
+def gate_and_round(both: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute `silu(gate) * up` of each row, mix and round it as `round_rows` does.
+
+    Args:
+        both: float32 (n, 2 * width), gate and up of each row, before they are scaled.
+        scales: float32 (n, 1), of both.
+    """
+    return _run(_gate_and_round, both, both.shape[1] // 2, scales.clone())
+
+
+def _run(
+    loop: Any, rows: torch.Tensor, width: int, scales: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    count = len(rows)
+    rounded = torch.empty(count, width, dtype=torch.int8)
+    if scales is None:
+        scales = torch.empty(count, 1)
+    addresses = (each.data_ptr() for each in (rows, rounded, scales))
+    call = _Call(*addresses, count, width)
+    run(loop, call, -(-count // _ROWS_A_THREAD))
+    return rounded, scales

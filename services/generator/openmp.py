@@ -1,0 +1,85 @@
+"""Compiled loops (numba) on the threads with which torch computes.
+
+Threads of one's own, numba's too, would fight with torch's for the cores: those of OpenMP stay
+awake for a while when their work is done, so that the next product need not wake them.
+"""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import llvmlite.binding
+import numba
+import numpy as np
+import torch
+from numba import cfunc, from_dtype, types
+from numba.extending import intrinsic
+
+
+def _library() -> Path | None:
+    """The OpenMP that comes with torch; there is none where torch is built with another."""
+    folder = Path(torch.__file__).parent
+    found = [*folder.glob("lib/libgomp*.so*"), *folder.parent.glob("torch.libs/libgomp*.so*")]
+    return found[0] if found else None
+
+
+_LIBRARY = _library()
+
+AVAILABLE = _LIBRARY is not None
+"""Whether loops can be run here."""
+
+thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
+"""For loops: which of the threads this is."""
+
+thread_count: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
+"""For loops: how many threads there are."""
+
+
+@intrinsic
+def _pointer(_context: Any, _address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.voidptr(types.int64), generate
+
+
+pointer: Any = _pointer
+"""For loops: the pointer to an address, for `carray`."""
+
+carray: Any = numba.carray  # type: ignore[attr-defined]
+"""For loops: the array at a pointer."""
+
+if _LIBRARY is not None:
+    llvmlite.binding.load_library_permanently(str(_LIBRARY))
+    _parallel = ctypes.CDLL(str(_LIBRARY)).GOMP_parallel
+    _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    _parallel.restype = None
+
+
+def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], Any]:
+    """Compile a loop, when its module is imported, that is told what it needs by a C struct.
+
+    The loop is given a pointer to it, for `carray`; what it raises is lost. It is not compiled
+    where it cannot be run.
+    """
+    if not AVAILABLE:
+        return lambda loop: loop
+    of: Any = types.CPointer
+    signature = types.void(of(from_dtype(np.dtype(call))))
+    return cast(
+        "Callable[[Callable[[Any], None]], Any]",
+        cfunc(signature, cache=True, fastmath=True, error_model="numpy"),
+    )
+
+
+def run(loop: Any, call: ctypes.Structure, most: int) -> None:
+    """Run a loop once in each of torch's threads at the same time; the interpreter is free.
+
+    Args:
+        loop: Of `parallel`.
+        call: What it is told.
+        most: Threads that there is work for.
+    """
+    threads = min(most, torch.get_num_threads())
+    _parallel(loop.address, ctypes.addressof(call), threads, 0)
