@@ -19,6 +19,34 @@ from services.generator.engine.interface import (
 from services.generator.engine.metrics import EngineMetrics
 from services.generator.models import LoadedModel
 
+Message = Delta | Finished | GenerationError
+
+
+class Mailbox:
+    """Carries messages from an engine's thread to an event loop.
+
+    Those of one step go together: to wake the loop costs more than what a message costs.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._messages: list[tuple[asyncio.Queue[Message], Message]] = []
+
+    def send(self, queue: asyncio.Queue[Message], message: Message) -> None:
+        """Put a message into a queue of the loop; in any thread."""
+        with self._lock:
+            first = not self._messages
+            self._messages.append((queue, message))
+        if first:
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            messages, self._messages = self._messages, []
+        for queue, message in messages:
+            queue.put_nowait(message)
+
 
 class Job:
     """What an engine's thread makes of a request, and the event loop reads.
@@ -27,13 +55,17 @@ class Job:
     """
 
     def __init__(
-        self, request: GenerationRequest, loaded: LoadedModel, metrics: EngineMetrics
+        self,
+        request: GenerationRequest,
+        loaded: LoadedModel,
+        metrics: EngineMetrics,
+        mailbox: Mailbox,
     ) -> None:
         self.request = request
-        self._events: asyncio.Queue[Delta | Finished | GenerationError] = asyncio.Queue()
+        self._mailbox = mailbox
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self.seed = _seed(request.sampling)
         self._metrics = metrics
-        self._loop = asyncio.get_running_loop()
         self._stop_ids = loaded.stop_ids
         self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
         self._cancelled = threading.Event()
@@ -73,7 +105,7 @@ class Job:
     async def stream(self) -> AsyncGenerator[Delta | Finished, None]:
         """What comes, to the end; for the loop. Raises GenerationError where the model failed."""
         while True:
-            event = await self._events.get()
+            event = await self._messages.get()
             if isinstance(event, GenerationError):
                 raise event
             yield event
@@ -133,7 +165,7 @@ class Job:
         if self.request.deadline is None:
             return None
         left = max(0.0, self.request.deadline - time.monotonic())
-        return self._loop.call_later(left, self._expire_waiting)
+        return asyncio.get_running_loop().call_later(left, self._expire_waiting)
 
     def _expire_waiting(self) -> None:
         if self.claim():
@@ -172,8 +204,8 @@ class Job:
         self._emit(Delta(text, tuple(self._unsent)))
         self._unsent.clear()
 
-    def _emit(self, event: Delta | Finished | GenerationError) -> None:
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+    def _emit(self, message: Message) -> None:
+        self._mailbox.send(self._messages, message)
 
 
 def _seed(sampling: Sampling) -> int | None:

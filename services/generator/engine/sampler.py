@@ -12,6 +12,9 @@ from services.generator.engine.interface import Sampling
 _COLDEST = 1e-5
 _LARGEST = 1e30
 
+# Rows of which no more tokens are kept are not sorted, which takes ten times as long.
+_FEW = 256
+
 
 @dataclass(slots=True)
 class Choice:
@@ -60,13 +63,13 @@ def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
         _penalise(logits[row], one)
     chosen = logits.argmax(dim=-1)
     drawn = [row for row, one in enumerate(candidates) if one.choice.sampling.do_sample]
-    if drawn:
-        probabilities = _probabilities(
-            logits[drawn], [candidates[row].choice.sampling for row in drawn]
-        )
-        for number, row in enumerate(drawn):
-            source = _generator(candidates[row].choice, logits.device)
-            chosen[row] = torch.multinomial(probabilities[number], 1, generator=source)[0]
+    few = [row for row in drawn if 0 < candidates[row].choice.sampling.top_k <= _FEW]
+    for rows in (few, [row for row in drawn if row not in few]):
+        if rows:
+            settings = [candidates[row].choice.sampling for row in rows]
+            for row, chances in zip(rows, _probabilities(logits[rows], settings), strict=True):
+                source = _generator(candidates[row].choice, logits.device)
+                chosen[row] = torch.multinomial(chances, 1, generator=source)[0]
     tokens: list[int] = chosen.tolist()
     return tokens
 
@@ -90,17 +93,33 @@ def _probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.
         return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
 
     logits = logits / column([max(_COLDEST, one.temperature) for one in settings])
-    ordered = logits.sort(dim=-1)
     kept = torch.tensor([min(one.top_k or size, size) for one in settings], device=logits.device)
-    least = ordered.values.gather(1, size - kept[:, None])
-    logits = logits.masked_fill(logits < least, -torch.inf)
-    values = ordered.values.masked_fill(ordered.values < least, -torch.inf)
-    unlikely = values.softmax(dim=-1).cumsum(dim=-1) <= 1 - column([one.top_p for one in settings])
+    values, tokens = _likeliest(logits, kept[:, None])
+    # As `generate` adds them up: the least likely first.
+    rising = values.flip(1).softmax(dim=-1).cumsum(dim=-1)
+    unlikely = rising <= 1 - column([one.top_p for one in settings])
     unlikely[:, -1] = False
-    logits = logits.masked_fill(unlikely.scatter(1, ordered.indices, unlikely), -torch.inf)
-    probabilities = logits.softmax(dim=-1)
+    values = values.masked_fill(unlikely.flip(1), -torch.inf)
+    probabilities = values.softmax(dim=-1)
     threshold = column([one.min_p for one in settings]) * probabilities.amax(-1, keepdim=True)
-    return logits.masked_fill(probabilities < threshold, -torch.inf).softmax(dim=-1)
+    values = values.masked_fill(probabilities < threshold, -torch.inf)
+    return torch.zeros_like(logits).scatter(1, tokens, values.softmax(dim=-1))
+
+
+def _likeliest(logits: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logits of each row, falling, and their tokens; -inf beyond those to be kept.
+
+    More are kept than wanted where the last one equals others, as `generate` does.
+    """
+    size = logits.shape[1]
+    wanted = int(kept.max()) + 1
+    if wanted <= size:
+        values, tokens = logits.topk(wanted)
+        least = values.gather(1, kept - 1)
+        if bool((values[:, -1:] < least).all()):
+            return values.masked_fill(values < least, -torch.inf), tokens
+    values, tokens = logits.sort(descending=True)
+    return values.masked_fill(values < values.gather(1, kept - 1), -torch.inf), tokens
 
 
 def _generator(choice: Choice, device: torch.device) -> torch.Generator:

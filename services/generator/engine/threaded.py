@@ -18,7 +18,7 @@ from services.generator.engine.interface import (
     Started,
     check_lengths,
 )
-from services.generator.engine.job import Job
+from services.generator.engine.job import Job, Mailbox
 from services.generator.engine.metrics import EngineMetrics
 from services.generator.hidden_states import hidden_states, in_batches
 from services.generator.models import LoadedModel
@@ -41,6 +41,7 @@ class ThreadedEngine(Engine):
         self._jobs: set[Job] = set()
         self._embedding = 0  # calls
         self._closed = False
+        self._mailbox: Mailbox | None = None  # made on the loop
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """See `Engine.generate`."""
@@ -90,7 +91,8 @@ class ThreadedEngine(Engine):
         if len(request.prompt_ids) >= self._room:
             raise PromptTooLongError(len(request.prompt_ids), self._room)
         self._check_room()
-        job = Job(request, self._loaded, self._metrics)
+        self._mailbox = self._mailbox or Mailbox()
+        job = Job(request, self._loaded, self._metrics, self._mailbox)
         self._jobs.add(job)
         self._begin(job)
         return job
