@@ -15,6 +15,7 @@ from segue.generator.v1 import generator_service_pb2_grpc
 from segue.recommender.v1 import recommender_service_pb2_grpc
 
 from cli.stack import Member, Ports, server, stack, wait_until_serving
+from services.generator.models import EMBEDDED, LoadedModel, load
 from services.recommender import artifact
 from services.recommender.model import Hyperparameters
 from services.recommender.starter import starter_corpus
@@ -58,6 +59,14 @@ def running(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         )
         for channel in channels.values():
             channel.close()
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """The embedded language model, in this process."""
+    home = os.environ.get("SEGUE_HOME")
+    cache = Path(home) / "weights" if home else tmp_path_factory.mktemp("weights")
+    return load(EMBEDDED, cache=cache, dtype="float32")
 
 
 StartServer = Callable[..., AbstractContextManager[Member]]

@@ -1,10 +1,7 @@
 """The embedded model, converted from its GGUF file and loaded as any other."""
 
-import os
-from pathlib import Path
 from typing import Any
 
-import pytest
 import transformers
 
 from services.generator.engine.interface import (
@@ -15,17 +12,10 @@ from services.generator.engine.interface import (
     Stopping,
 )
 from services.generator.engine.reference import ReferenceEngine
-from services.generator.models import EMBEDDED, LoadedModel, load
+from services.generator.models import LoadedModel
 from services.generator.tokenization import ChatMessage
 
 QUESTION = "What is the capital of France?"
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    home = os.environ.get("SEGUE_HOME")
-    cache = Path(home) / "weights" if home else tmp_path_factory.mktemp("weights")
-    return load(EMBEDDED, cache=cache)
 
 
 def test_it_keeps_its_template_and_its_end_of_turn(embedded: LoadedModel) -> None:

@@ -22,6 +22,9 @@ _KV_USE = Gauge(
     _LABELS,
     multiprocess_mode="livemax",
 )
+_PREEMPTIONS = Counter(
+    "vllm:num_preemptions", "Times that a text lost its memory and was computed again.", _LABELS
+)
 _PREFIX_QUERIES = Counter(
     "vllm:prefix_cache_queries", "Tokens of prompts that were looked for in the cache.", _LABELS
 )
@@ -58,6 +61,7 @@ class EngineMetrics:
         self.running = _RUNNING.labels(model)
         self.waiting = _WAITING.labels(model)
         self.kv_use = _KV_USE.labels(model)
+        self.preemptions = _PREEMPTIONS.labels(model)
         self.prefix_queries = _PREFIX_QUERIES.labels(model)
         self.prefix_hits = _PREFIX_HITS.labels(model)
         self.generated_tokens = _GENERATED_TOKENS.labels(model)

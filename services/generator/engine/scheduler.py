@@ -70,6 +70,11 @@ class Scheduler(Generic[Owner]):
         """All of them, in the order they are served."""
         return [*self._running, *self._waiting]
 
+    @property
+    def preempted(self) -> int:
+        """How many lost their memory to others in the last step."""
+        return len(self._preempted)
+
     def add(self, sequence: Sequence[Owner]) -> None:
         """Let a sequence wait for its turn; it must fit into the cache by itself."""
         self._waiting.append(sequence)

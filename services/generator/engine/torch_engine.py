@@ -147,7 +147,9 @@ class TorchEngine(ThreadedEngine):
                     job.end()
 
     def _step(self) -> None:
-        chunks = [chunk for chunk in self._scheduler.schedule() if self._admitted(chunk.sequence)]
+        scheduled = self._scheduler.schedule()
+        self._metrics.preemptions.inc(self._scheduler.preempted)
+        chunks = [chunk for chunk in scheduled if self._admitted(chunk.sequence)]
         if not chunks:
             return
         try:

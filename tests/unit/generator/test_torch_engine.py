@@ -4,25 +4,21 @@ import asyncio
 import random
 import re
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import pytest
-import torch
 from prometheus_client import REGISTRY
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.engine import job
-from services.generator.engine.cache import UnsupportedModelError, token_bytes
+from services.generator.engine.cache import UnsupportedModelError
 from services.generator.engine.interface import (
     Engine,
     FinishReason,
     GenerationError,
     GenerationRequest,
     PromptTooLongError,
-    Sampling,
-    Stopping,
 )
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import BLOCK_SIZE, KvBudgetError, TorchEngine
@@ -37,6 +33,7 @@ from tests.unit.generator.engine_suite import (
     ids_of,
     request,
 )
+from tests.unit.generator.same_texts import bytes_for
 
 
 class TestTorchEngine(EngineSuite, EmbeddingSuite):
@@ -45,115 +42,6 @@ class TestTorchEngine(EngineSuite, EmbeddingSuite):
 
 
 MAMBA = MambaConfig(vocab_size=400, hidden_size=32, state_size=4, num_hidden_layers=2)
-
-
-def prompts(count: int, vocabulary: int, longest: int) -> list[tuple[int, ...]]:
-    """Prompts of mixed length, half of which begin alike."""
-    chance = random.Random(5)
-    common = [chance.randrange(10, vocabulary) for _ in range(longest // 2)]
-    return [
-        (
-            *(common if number % 2 else ()),
-            *(chance.randrange(10, vocabulary) for _ in range(chance.randint(1, longest // 2))),
-        )
-        for number in range(count)
-    ]
-
-
-@lru_cache(100)
-def by_generate(loaded: LoadedModel, prompt: tuple[int, ...], count: int) -> list[int]:
-    """What transformers' greedy `generate` says."""
-    ids = torch.tensor([prompt])
-    made: Any = loaded.model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=count,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    found: list[int] = made[0, len(prompt) :].tolist()
-    return found
-
-
-async def arriving(
-    engine: Engine, wanted: list[GenerationRequest], at_once: int
-) -> list[list[int]]:
-    """The tokens of requests that come at random times, so many at a time at most."""
-    places, chance = asyncio.Semaphore(at_once), random.Random(3)
-
-    async def ask(one: GenerationRequest) -> list[int]:
-        async with places:
-            await asyncio.sleep(chance.random() * 0.01)
-            events = await collect(engine, one)
-            assert ending(events).reason is FinishReason.LENGTH
-            return ids_of(events)
-
-    return await asyncio.gather(*map(ask, wanted))
-
-
-def bytes_for(loaded: LoadedModel, blocks: int) -> int:
-    return blocks * BLOCK_SIZE * token_bytes(loaded.model.config, loaded.model.dtype)
-
-
-WAYS: dict[str, dict[str, Any]] = {
-    "as it comes": {},
-    "in small chunks": {"limits": Limits(tokens=7)},
-    "without sharing": {"share": False},
-    "in little memory": {"blocks": 8},
-    "in little memory and small chunks": {"blocks": 8, "limits": Limits(tokens=5), "share": False},
-}
-
-
-class TestAText:
-    @pytest.mark.parametrize("at_once", [1, 8, 32])
-    @pytest.mark.parametrize("way", WAYS)
-    async def test_is_that_of_generate_whoever_runs_beside_it(
-        self, tiny_llama: LoadedModel, way: str, at_once: int
-    ) -> None:
-        options = dict(WAYS[way])
-        if blocks := options.pop("blocks", None):
-            options["kv_bytes"] = bytes_for(tiny_llama, blocks)
-        asked = prompts(40, 400, 80)
-        expected = [by_generate(tiny_llama, prompt, 12) for prompt in asked]
-        engine = TorchEngine(tiny_llama, 64, **options)
-        stopping = Stopping(12, ignore_eos=True)
-        wanted = [GenerationRequest(prompt, stopping=stopping) for prompt in asked]
-        try:
-            assert await arriving(engine, wanted, at_once) == expected
-        finally:
-            await engine.close()
-
-    @pytest.mark.parametrize("tokens", [512, 9])
-    async def test_sees_no_farther_than_the_models_window(
-        self, tiny_phi3: LoadedModel, monkeypatch: pytest.MonkeyPatch, tokens: int
-    ) -> None:
-        monkeypatch.setattr(tiny_phi3.model.config, "sliding_window", 20)
-        asked = prompts(12, 32_000, 60)
-        expected = [by_generate(tiny_phi3, prompt, 30) for prompt in asked]
-        engine = TorchEngine(tiny_phi3, limits=Limits(tokens=tokens))
-        stopping = Stopping(30, ignore_eos=True)
-        wanted = [GenerationRequest(prompt, stopping=stopping) for prompt in asked]
-        try:
-            assert await arriving(engine, wanted, 8) == expected
-        finally:
-            await engine.close()
-
-    async def test_that_is_drawn_is_the_same_among_others(self, tiny_llama: LoadedModel) -> None:
-        wanted = [
-            GenerationRequest(
-                prompt,
-                Sampling(do_sample=True, top_p=0.9, temperature=1.5, seed=number),
-                Stopping(12, ignore_eos=True),
-            )
-            for number, prompt in enumerate(prompts(32, 400, 60))
-        ]
-        engine = TorchEngine(tiny_llama, 32)
-        try:
-            alone = [ids_of(await collect(engine, one)) for one in wanted]
-            assert await arriving(engine, wanted, 32) == alone
-        finally:
-            await engine.close()
 
 
 class TestAPromptInCommon:

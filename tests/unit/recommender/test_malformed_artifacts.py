@@ -295,7 +295,7 @@ def told_of_arrays(manifest: dict[str, Any]) -> Iterator[tuple[str, str, Callabl
         for value in values:
             damage = updated("arrays", "vectors", **{field: value})
             yield f"{field} {value} of vectors", "vectors.npy", damage
-    for name in manifest["arrays"].keys() - UNREAD:
+    for name in sorted(manifest["arrays"].keys() - UNREAD):
         yield f"without {name}", ".", removed(name, "arrays")
     for size in (-1, 0, 5, 2**70):
         yield f"{size} dimensions", ".", updated("hyperparameters", vector_size=size)

@@ -1,0 +1,89 @@
+"""Nothing that the torch engine does to be fast changes a text."""
+
+import random
+from functools import lru_cache
+
+import pytest
+
+from services.generator.engine.interface import GenerationRequest, Sampling, Stopping
+from services.generator.models import LoadedModel
+from tests.unit.generator.conftest import WINDOW
+from tests.unit.generator.engine_suite import collect, ids_of
+from tests.unit.generator.same_texts import WAYS, arriving, by_generate, engine_of, preemptions
+
+TEXTS, LONGEST_PROMPT, NEW_TOKENS = 64, 80, 8
+
+
+@pytest.fixture(params=["tiny_llama", "windowed_phi3"])
+def loaded(request: pytest.FixtureRequest) -> LoadedModel:
+    found: LoadedModel = request.getfixturevalue(request.param)
+    return found
+
+
+def prompts(vocabulary: int) -> list[tuple[int, ...]]:
+    """Prompts of mixed length, half of which begin alike."""
+    chance = random.Random(5)
+    common = [chance.randrange(10, vocabulary) for _ in range(LONGEST_PROMPT // 2)]
+    return [
+        (
+            *(common if number % 2 else ()),
+            *(chance.randrange(10, vocabulary) for _ in range(chance.randint(1, len(common)))),
+        )
+        for number in range(TEXTS)
+    ]
+
+
+@lru_cache
+def expected_texts(loaded: LoadedModel) -> list[list[int]]:
+    asked = prompts(loaded.tokenizer.vocabulary_size)
+    return [by_generate(loaded, prompt, NEW_TOKENS) for prompt in asked]
+
+
+# One text alone always has the memory that it needs.
+@pytest.mark.parametrize(
+    ("way", "at_once"),
+    [(way, n) for way in WAYS for n in (1, 8, 32) if n > 1 or WAYS[way].blocks is None],
+)
+async def test_a_text_is_that_of_generate_whoever_runs_beside_it(
+    loaded: LoadedModel, way: str, at_once: int
+) -> None:
+    expected = expected_texts(loaded)
+    stopping = Stopping(NEW_TOKENS, ignore_eos=True)
+    asked = prompts(loaded.tokenizer.vocabulary_size)
+    wanted = [GenerationRequest(prompt, stopping=stopping) for prompt in asked]
+    before = preemptions(loaded)
+    async with engine_of(loaded, WAYS[way]) as engine:
+        assert await arriving(engine, wanted, at_once) == expected
+    assert (preemptions(loaded) > before) == (WAYS[way].blocks is not None)
+
+
+def test_the_window_is_shorter_than_the_texts_and_changes_them(
+    tiny_phi3: LoadedModel, windowed_phi3: LoadedModel
+) -> None:
+    prompt = next(one for one in prompts(32_000) if len(one) > 2 * WINDOW)
+    windowed, plain = (by_generate(one, prompt, 30) for one in (windowed_phi3, tiny_phi3))
+    assert windowed != plain
+
+
+async def test_a_text_that_is_drawn_is_the_same_alone_and_among_31_others(
+    loaded: LoadedModel,
+) -> None:
+    chance = random.Random(7)
+    wanted = [
+        GenerationRequest(
+            prompt,
+            Sampling(
+                do_sample=True,
+                temperature=chance.choice([0.7, 1.5]),
+                top_p=chance.choice([0.9, 1.0]),
+                top_k=chance.choice([0, 50]),
+                repetition_penalty=chance.choice([1.0, 1.3]),
+                seed=number,
+            ),
+            Stopping(NEW_TOKENS, ignore_eos=True),
+        )
+        for number, prompt in enumerate(prompts(loaded.tokenizer.vocabulary_size)[:32])
+    ]
+    async with engine_of(loaded, WAYS["as it comes"]) as engine:
+        alone = [ids_of(await collect(engine, one)) for one in wanted]
+        assert await arriving(engine, wanted, 32) == alone
