@@ -30,7 +30,7 @@ from services.generator.engine.interface import (
 )
 from services.generator.engine.reference import ReferenceEngine
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import KvBudgetError, TorchEngine
+from services.generator.engine.torch_engine import CPU_CONTEXT, KvBudgetError, TorchEngine
 from services.generator.settings import GeneratorSettings
 from services.generator.tokenization import ChatTemplateError, Tokenizer, UnknownTokenError
 from serving.context import current_request_id
@@ -303,12 +303,9 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
 def _engine(loaded: models.LoadedModel, settings: GeneratorSettings) -> Engine:
     if settings.engine == "reference":
         return ReferenceEngine(loaded, settings.max_waiting)
-    return TorchEngine(
-        loaded,
-        settings.max_waiting,
-        kv_bytes=settings.kv_bytes,
-        limits=Limits(settings.max_running, settings.max_step_tokens),
-    )
+    context = CPU_CONTEXT if loaded.model.device.type == "cpu" else None
+    limits = Limits(settings.max_running, settings.max_step_tokens, context)
+    return TorchEngine(loaded, settings.max_waiting, kv_bytes=settings.kv_bytes, limits=limits)
 
 
 async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:

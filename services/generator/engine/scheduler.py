@@ -18,10 +18,14 @@ class Limits:
         running: Most sequences that take turns.
         tokens: Most tokens computed in a step; a longer prompt is computed in several, so that it
             holds up nobody's next token for long.
+        context: How many earlier tokens take as long to attend to as a token takes for all else.
+            While others wait for their next token, a step has so many fewer of a prompt's as makes
+            up for that. None where attention takes next to nothing.
     """
 
     running: int = 32
     tokens: int = 256
+    context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,11 @@ class Chunk(Generic[Owner]):
     sequence: Sequence[Owner]
     begin: int
     end: int
+
+    @property
+    def size(self) -> int:
+        """How many tokens."""
+        return self.end - self.begin
 
     @property
     def last(self) -> bool:
@@ -56,6 +65,7 @@ class Scheduler(Generic[Owner]):
         self._running: list[Sequence[Owner]] = []
         self._waiting: deque[Sequence[Owner]] = deque()
         self._preempted: list[Sequence[Owner]] = []
+        self._hurried = False  # somebody waits for the next token
 
     def __len__(self) -> int:
         return len(self._running) + len(self._waiting)
@@ -91,16 +101,17 @@ class Scheduler(Generic[Owner]):
         """The next step; empty only when there is no sequence."""
         self._preempted = []
         budget = self._limits.tokens
+        self._hurried = any(one.missing == 1 for one in self._running)
         chunks: list[Chunk[Owner]] = []
         # Those with one token missing come first, so that no prompt keeps them waiting.
         for sequence in sorted(self._running, key=lambda one: one.missing > 1):
             if budget and sequence not in self._preempted:
                 chunks += self._chunk(sequence, budget)
-                budget = self._limits.tokens - sum(chunk.end - chunk.begin for chunk in chunks)
+                budget = self._left(chunks)
         # Who lost its memory in this step is not let in again in the same.
         while budget and not self._preempted and self._admit():
             chunks += self._chunk(self._running[-1], budget)
-            budget = self._limits.tokens - sum(chunk.end - chunk.begin for chunk in chunks)
+            budget = self._left(chunks)
         return [chunk for chunk in chunks if chunk.sequence not in self._preempted]
 
     def done(self, chunk: Chunk[Owner]) -> None:
@@ -110,8 +121,21 @@ class Scheduler(Generic[Owner]):
         for number in range(chunk.begin // self._pool.size, chunk.end // self._pool.size):
             self._pool.seal(sequence.blocks, sequence.tokens, number)
 
+    def _left(self, chunks: list[Chunk[Owner]]) -> int:
+        """How many tokens of no context the step may still have."""
+        spent = sum(chunk.size * self._price(chunk.begin, chunk.size) for chunk in chunks)
+        return max(0, int(self._limits.tokens - spent))
+
+    def _price(self, begin: int, size: int) -> float:
+        """What a token counts of those that stand behind others."""
+        if size == 1 or not self._hurried or self._limits.context is None:
+            return 1.0
+        return 1.0 + begin / self._limits.context
+
     def _chunk(self, sequence: Sequence[Owner], budget: int) -> list[Chunk[Owner]]:
-        end = min(len(sequence.tokens), sequence.computed + budget)
+        price = self._price(sequence.computed, sequence.missing)
+        size = min(sequence.missing, max(1, int(budget / price)))
+        end = sequence.computed + size
         while len(sequence.blocks) * self._pool.size < end:
             block = self._pool.lend()
             if block is not None:

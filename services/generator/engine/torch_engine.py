@@ -29,6 +29,9 @@ _log = logging.getLogger("segue.engine")
 BLOCK_SIZE = 16
 """Tokens of a block; beginnings of prompts are shared in multiples of it."""
 
+CPU_CONTEXT = 400
+"""See `Limits.context`: measured with SmolLM2-135M on two cores."""
+
 _CPU_BYTES = 2**30
 _CUDA_SHARE = 0.8
 

@@ -17,10 +17,14 @@ def sequence(number: int, prompt: int, new: int = 3) -> Sequence[int]:
 
 
 def scheduler_of(
-    *sequences: Sequence[int], blocks: int = 64, running: int = 8, tokens: int = 16
+    *sequences: Sequence[int],
+    blocks: int = 64,
+    running: int = 8,
+    tokens: int = 16,
+    context: int | None = None,
 ) -> tuple[Scheduler[int], BlockPool]:
     pool = BlockPool(blocks, SIZE)
-    scheduler: Scheduler[int] = Scheduler(pool, Limits(running, tokens))
+    scheduler: Scheduler[int] = Scheduler(pool, Limits(running, tokens, context))
     for one in sequences:
         scheduler.add(one)
     return scheduler, pool
@@ -54,12 +58,15 @@ def told(chunks: list[Chunk[int]]) -> list[tuple[int, int, int]]:
     st.integers(10, 24),
     st.integers(1, 4),
     st.integers(1, 12),
+    st.sampled_from([None, 1, 8]),
 )
 def test_every_sequence_is_finished_within_the_bounds_whatever_they_are(
-    sizes: list[tuple[int, int]], blocks: int, running: int, tokens: int
+    sizes: list[tuple[int, int]], blocks: int, running: int, tokens: int, context: int | None
 ) -> None:
     sequences = [sequence(number, *size) for number, size in enumerate(sizes)]
-    scheduler, pool = scheduler_of(*sequences, blocks=blocks, running=running, tokens=tokens)
+    scheduler, pool = scheduler_of(
+        *sequences, blocks=blocks, running=running, tokens=tokens, context=context
+    )
     for count, chunks in enumerate(steps(scheduler)):
         assert 0 < sum(chunk.end - chunk.begin for chunk in chunks) <= tokens
         assert len({chunk.sequence.owner for chunk in chunks}) == len(chunks) <= running
@@ -95,6 +102,17 @@ class TestASchedule:
         assert told(step(scheduler)) == [(0, 0, 5), (1, 0, 3)]
         assert told(step(scheduler)) == [(0, 5, 6), (1, 3, 10)]
         assert told(step(scheduler)) == [(0, 6, 7), (1, 10, 17)]
+
+    def test_takes_fewer_tokens_of_a_prompt_that_has_many_to_attend_to(self) -> None:
+        scheduler, _ = scheduler_of(sequence(0, 5), sequence(1, 30), tokens=9, context=4)
+        assert told(step(scheduler)) == [(0, 0, 5), (1, 0, 4)]
+        assert told(step(scheduler)) == [(0, 5, 6), (1, 4, 8)]  # each counts for two
+        assert told(step(scheduler)) == [(0, 6, 7), (1, 8, 10)]  # for three
+
+    def test_takes_as_many_as_fit_while_nobody_waits_for_the_next_token(self) -> None:
+        scheduler, _ = scheduler_of(sequence(1, 20), tokens=8, context=4)
+        assert told(step(scheduler)) == [(1, 0, 8)]
+        assert told(step(scheduler)) == [(1, 8, 16)]
 
     def test_serves_who_came_first_first(self) -> None:
         scheduler, _ = scheduler_of(*(sequence(number, 4) for number in range(3)), running=2)
