@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Server:
         """The sum of each metric of the engine over its labels."""
         with urllib.request.urlopen(f"http://{HOST}:{self.metrics_port}/metrics") as page:
             text = page.read().decode()
-        values: Counter[str] = Counter()
+        values: dict[str, float] = defaultdict(float)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 values[sample.name] += sample.value
