@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -63,8 +64,9 @@ def byte_level(tokenizer: Tokenizer, piece: bytes) -> list[int]:
     try:
         return tokenizer.encode(piece.decode())
     except UnicodeDecodeError:
-        letters = bytes_to_unicode()
-        return [tokenizer.backend.convert_tokens_to_ids(letters[byte]) for byte in piece]
+        letters: Any = bytes_to_unicode
+        ids: Any = tokenizer.backend.convert_tokens_to_ids([letters()[byte] for byte in piece])
+        return list(ids)
 
 
 @given(ids=st.lists(st.integers(0, 399), max_size=30), stop=stops | st.just(["\ufffd"]))
