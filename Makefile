@@ -1,7 +1,7 @@
 # Everything runs in .venv, which each target makes and keeps up to date itself.
 .DEFAULT_GOAL := help
 .PHONY: help demo up test unit lint format proto breaking evaluate clean \
-  bench-recommender bench-training bench-search
+  bench-recommender bench-training bench-search bench-overload
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -70,6 +70,9 @@ bench-training: .venv/ready ## words a second, next to bare gensim
 
 bench-search: .venv/ready ## milliseconds and quality of search; DATA=folder
 	@$(BIN)/python -m benchmarks.search '$(DATA)'
+
+bench-overload: .venv/ready ## first tokens and refusals when ten times too many clients come
+	@$(BIN)/python -m benchmarks.overload
 
 clean: ## remove what these targets made
 	rm -rf .venv .segue clients/node/node_modules

@@ -20,7 +20,8 @@ class Detokenizer:
 
     The texts that `push` and `flush` return add up to the text of all tokens, cut before the first
     stop string. One case differs: a decoder of single bytes gives up a whole run of them for one
-    that fits nowhere, and here the characters of the run that were whole before it stand.
+    that fits nowhere, and here the characters of the run that were whole before it stand; U+FFFD
+    itself, spelled in such bytes, counts as one that fits nowhere.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:

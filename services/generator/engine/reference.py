@@ -43,7 +43,7 @@ class ReferenceEngine(ThreadedEngine):
     def _submit(self, work: Callable[[], list[Vectors]]) -> Future[list[Vectors]]:
         return self._thread.submit(work)
 
-    def _retry_after_s(self) -> float:
+    def _place_every_s(self) -> float:
         return self._usual_s
 
     def _end_thread(self) -> None:

@@ -1,6 +1,7 @@
 """What engines have in common whose model is run by one owned thread."""
 
 import asyncio
+import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,8 @@ from services.generator.engine.metrics import EngineMetrics
 from services.generator.hidden_states import hidden_states, in_batches
 from services.generator.models import LoadedModel
 
+_LONGEST_DELAY_S = 30.0
+
 
 class ThreadedEngine(Engine):
     """Admits requests, hands them to the thread, and streams what it makes of them.
@@ -40,6 +43,7 @@ class ThreadedEngine(Engine):
         self._most = most
         self._jobs: set[Job] = set()
         self._embedding = 0  # calls
+        self._next_try = 0.0  # when the one who was refused last may come again
         self._closed = False
         self._mailbox: Mailbox | None = None  # made on the loop
 
@@ -80,8 +84,8 @@ class ThreadedEngine(Engine):
         """Let something else wait for the thread; what is cancelled before its turn never runs."""
 
     @abstractmethod
-    def _retry_after_s(self) -> float:
-        """Seconds until a place is likely to be free."""
+    def _place_every_s(self) -> float:
+        """Seconds from one free place to the next, on average of late."""
 
     @abstractmethod
     def _end_thread(self) -> None:
@@ -102,7 +106,18 @@ class ThreadedEngine(Engine):
             raise EngineClosedError
         if len(self._jobs) + self._embedding >= self._most:
             waiting = sum(not job.begun for job in self._jobs)
-            raise QueueFullError(waiting, self._retry_after_s())
+            raise QueueFullError(waiting, self._delay_s())
+
+    def _delay_s(self) -> float:
+        """How long one more who is refused should stay away.
+
+        Each is given the next place that is likely to be free. Told the same time, all would come
+        back together, nearly all in vain, and take from the model the time to refuse them.
+        """
+        now = time.monotonic()
+        following = max(now, self._next_try) + self._place_every_s()
+        self._next_try = min(following, now + _LONGEST_DELAY_S)
+        return self._next_try - now
 
     async def _hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""

@@ -99,7 +99,7 @@ class TorchEngine(ThreadedEngine):
         self._arrivals.put(run)
         return run.result
 
-    def _retry_after_s(self) -> float:
+    def _place_every_s(self) -> float:
         return self._pace.seconds
 
     def _end_thread(self) -> None:

@@ -1,18 +1,26 @@
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.models import LoadedModel
 from services.generator.tokenization import Tokenizer
 from tests.unit.generator.test_stopping import first_stop
 
+FIRST_BYTE = 3
+"""The Phi-3 tokenizer's token for the byte 0."""
+
 FAMILY, RAINBOW = "👩\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈"
 WORDS = [FAMILY, RAINBOW, "é", "नमस्ते", "坂本", " ", "song", "\n", "🎵", "  "]
 texts = st.text(max_size=30) | st.lists(st.sampled_from(WORDS), max_size=8).map("".join)
-stops = st.lists(st.text("aso 🎵坂", min_size=1, max_size=3), max_size=2)
+stops = st.lists(
+    st.text("aso 🎵坂", min_size=1, max_size=3) | st.text(min_size=1, max_size=3), max_size=2
+)
 
 
 def streamed(tokenizer: Tokenizer, ids: Sequence[int], stop: Sequence[str] = ()) -> list[str]:
@@ -34,6 +42,31 @@ def test_deltas_add_up_to_the_text_up_to_the_stop(
     ids = tokenizer.encode(text)
     expected, _ = first_stop(tokenizer.decode(ids), stop)
     assert "".join(streamed(tokenizer, ids, stop)) == expected
+
+
+@given(text=texts, stop=stops, cuts=st.lists(st.integers(0, 200), max_size=8), data=st.data())
+@settings(max_examples=300)
+def test_any_cut_of_the_text_into_bytes_gives_the_text_up_to_any_stop(
+    tiny_llama: LoadedModel, text: str, stop: list[str], cuts: list[int], data: st.DataObject
+) -> None:
+    if text:  # a stop that is somewhere in it
+        begin = data.draw(st.integers(0, len(text) - 1))
+        stop = [*stop, text[begin : begin + data.draw(st.integers(1, 5))]]
+    tokenizer, utf8 = tiny_llama.tokenizer, text.encode()
+    places = [0, *sorted(cut % (len(utf8) + 1) for cut in cuts), len(utf8)]
+    ids = [i for begin, end in pairwise(places) for i in byte_level(tokenizer, utf8[begin:end])]
+    expected, _ = first_stop(text, stop)
+    assert "".join(streamed(tokenizer, ids, stop)) == expected
+
+
+def byte_level(tokenizer: Tokenizer, piece: bytes) -> list[int]:
+    """The tokens of a text; where the bytes are none, a token for each."""
+    try:
+        return tokenizer.encode(piece.decode())
+    except UnicodeDecodeError:
+        letters: Any = bytes_to_unicode
+        ids: Any = tokenizer.backend.convert_tokens_to_ids([letters()[byte] for byte in piece])
+        return list(ids)
 
 
 @given(ids=st.lists(st.integers(0, 399), max_size=30), stop=stops | st.just(["\ufffd"]))
@@ -59,6 +92,51 @@ def test_sentencepiece_text_keeps_its_spaces(
     ids = tokenizer.encode(text, add_special_tokens=False)
     expected, _ = first_stop(tokenizer.decode(ids), stop)
     assert "".join(streamed(tokenizer, ids, stop)) == expected
+
+
+def in_bytes(text: str) -> list[int]:
+    """The tokens that stand for the bytes of what the vocabulary lacks."""
+    return [FIRST_BYTE + byte for byte in text.encode()]
+
+
+# U+FFFD, once spelled in bytes, is not told from bytes that make no character.
+spelled = st.characters(codec="utf-8", min_codepoint=1, exclude_characters="\ufffd")
+pieces = st.integers(FIRST_BYTE + 256, 31_999).map(lambda token_id: [token_id])
+
+
+@given(
+    parts=st.lists(pieces | spelled.map(in_bytes)),
+    stop=stops,
+)
+@settings(max_examples=300)
+@example(parts=[in_bytes(FAMILY), in_bytes(RAINBOW)], stop=["\u200d🌈"])
+def test_any_sentencepiece_tokens_give_the_decoded_text_up_to_the_stop(
+    tiny_phi3: LoadedModel, parts: list[list[int]], stop: list[str]
+) -> None:
+    ids = [token_id for part in parts for token_id in part]
+    expected, _ = first_stop(tiny_phi3.tokenizer.decode(ids), stop)
+    assert "".join(streamed(tiny_phi3.tokenizer, ids, stop)) == expected
+
+
+@given(
+    parts=st.lists(
+        st.text("song next", min_size=1, max_size=8) | st.binary(min_size=1, max_size=6), max_size=8
+    )
+)
+def test_bytes_that_make_no_character_take_no_letter_away(
+    tiny_phi3: LoadedModel, parts: list[str | bytes]
+) -> None:
+    tokenizer, ids = tiny_phi3.tokenizer, []
+    for part in parts:
+        if isinstance(part, str):
+            ids += tokenizer.encode(part, add_special_tokens=False)
+        else:
+            ids += [FIRST_BYTE + (byte | 0x80) for byte in part]  # no byte of a letter's own
+
+    def letters(text: str) -> str:
+        return "".join(letter for letter in text if letter.isascii())
+
+    assert letters("".join(streamed(tokenizer, ids))) == letters(tokenizer.decode(ids))
 
 
 def test_bytes_that_fit_nowhere_hold_up_neither_the_text_nor_the_stop(
