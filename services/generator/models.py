@@ -112,7 +112,7 @@ def load(
 def _place(source: str, cache: Path) -> str | Path:
     """What `from_pretrained` is given: a folder, or a hub id."""
     if source == EMBEDDED:
-        return _converted(_embedded_file(), cache)
+        return _converted(embedded_file(), cache)
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -130,8 +130,12 @@ def _place(source: str, cache: Path) -> str | Path:
     return source
 
 
-def _embedded_file() -> Path:
-    """The GGUF file in the carrier package, which is found but not imported: it would need more."""
+def embedded_file() -> Path:
+    """The GGUF file in the carrier package, which is found but not imported: it would need more.
+
+    Raises:
+        ModelSourceError: the package is not installed.
+    """
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     folders = spec.submodule_search_locations if spec else None
     files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
