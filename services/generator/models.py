@@ -57,7 +57,11 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to generate; `stop_ids` end a text."""
+    """A model that is ready to generate; `stop_ids` end a text.
+
+    One that was loaded without its weights is on torch's `meta` device: it knows its architecture
+    and the place of its files, and computes nothing.
+    """
 
     model: Any = field(repr=False)
     tokenizer: Tokenizer = field(repr=False)
@@ -77,6 +81,7 @@ def load(
     device_map: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> LoadedModel:
     """Load a model and its tokenizer.
 
@@ -86,6 +91,8 @@ def load(
         device_map: As `from_pretrained` takes it; by default the GPU where there is one.
         dtype: `auto` for the type of the weights, or a name such as `bfloat16`.
         trust_remote_code: Run code that comes with the model.
+        weights: Whether to load them; an engine may do so itself, in a process of its own, from
+            where they are when this returns.
 
     Raises:
         ModelSourceError: there is no such model, or it cannot be read.
@@ -95,7 +102,10 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, device_map=device_map or _device_map(), **options
+            place,
+            dtype=dtype,
+            device_map=(device_map or _device_map()) if weights else "meta",
+            **options,
         )
     except Exception as error:  # the readers of each format raise their own
         raise ModelSourceError(_unusable(source, place, error)) from error
@@ -243,11 +253,18 @@ def _describe(name: str, model: Any, tokenizer: Tokenizer) -> ModelDescription:
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        device=_device(model),
         context_length=model.config.max_position_embeddings,
         embedding_dimension=model.config.hidden_size,
         tokenizer=_describe_tokenizer(tokenizer),
     )
+
+
+def _device(model: Any) -> str:
+    """Where the weights are or, if they are not loaded, where an engine puts them."""
+    if model.device.type != "meta":
+        return str(model.device)
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _describe_tokenizer(tokenizer: Tokenizer) -> TokenizerDescription:

@@ -2,30 +2,19 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 from services.generator.embedding import Vectors
-from services.generator.engine.interface import (
-    Engine,
-    EngineClosedError,
-    Event,
-    GenerationError,
-    GenerationRequest,
-    PromptTooLongError,
-    QueueFullError,
-    Started,
-    check_lengths,
-)
-from services.generator.engine.job import Job
-from services.generator.engine.metrics import EngineMetrics
+from services.generator.engine.interface import EngineClosedError, GenerationError, check_lengths
+from services.generator.engine.queued import QueuedEngine
 from services.generator.hidden_states import hidden_states, in_batches
 from services.generator.models import LoadedModel
 
 
-class ThreadedEngine(Engine):
-    """Admits requests, hands them to the thread, and streams what it makes of them.
+class ThreadedEngine(QueuedEngine):
+    """Hands requests and texts to embed to its thread.
 
     Args:
         loaded: The model and its tokenizer.
@@ -34,24 +23,8 @@ class ThreadedEngine(Engine):
     """
 
     def __init__(self, loaded: LoadedModel, most: int, room: int) -> None:
-        self._loaded = loaded
-        self._room = room
-        self._metrics = EngineMetrics(loaded.description.name)
-        self._most = most
-        self._jobs: set[Job] = set()
+        super().__init__(loaded, most, room)
         self._embedding = 0  # calls
-        self._closed = False
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """See `Engine.generate`."""
-        job = self._admit(request)
-        try:
-            yield Started(len(request.prompt_ids))
-            async for event in job.stream():
-                yield event
-        finally:
-            job.leave()
-            self._jobs.discard(job)
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """See `Engine.embed`."""
@@ -71,36 +44,16 @@ class ThreadedEngine(Engine):
         await asyncio.to_thread(self._end_thread)
 
     @abstractmethod
-    def _begin(self, job: Job) -> None:
-        """Let a job wait for the thread."""
-
-    @abstractmethod
     def _submit(self, work: Callable[[], list[Vectors]]) -> Future[list[Vectors]]:
         """Let something else wait for the thread; what is cancelled before its turn never runs."""
-
-    @abstractmethod
-    def _retry_after_s(self) -> float:
-        """Seconds until a place is likely to be free."""
 
     @abstractmethod
     def _end_thread(self) -> None:
         """Let the thread end what was cancelled, then end it and wait; may be called twice."""
 
-    def _admit(self, request: GenerationRequest) -> Job:
-        if len(request.prompt_ids) >= self._room:
-            raise PromptTooLongError(len(request.prompt_ids), self._room)
-        self._check_room()
-        job = Job(request, self._loaded, self._metrics)
-        self._jobs.add(job)
-        self._begin(job)
-        return job
-
-    def _check_room(self) -> None:
-        if self._closed:
-            raise EngineClosedError
-        if len(self._jobs) + self._embedding >= self._most:
-            waiting = sum(not job.begun for job in self._jobs)
-            raise QueueFullError(waiting, self._retry_after_s())
+    @property
+    def _present(self) -> int:
+        return len(self._jobs) + self._embedding
 
     async def _hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
