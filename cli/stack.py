@@ -89,11 +89,21 @@ def stack(ports: Ports, models: Path, logs: Path, *, metrics: bool) -> Iterator[
 
 
 @contextmanager
-def server(name: str, port: int, logs: Path, *flags: str) -> Iterator[Member]:
-    """Run one server until the block ends; `wait_until_serving` says when it is ready."""
+def server(
+    name: str, port: int, logs: Path, *flags: str, python: str = sys.executable
+) -> Iterator[Member]:
+    """Run one server until the block ends; `wait_until_serving` says when it is ready.
+
+    Args:
+        name: Which one.
+        port: Where it listens.
+        logs: Folder for its log.
+        flags: Its settings.
+        python: The interpreter of the environment in which it runs.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{name}-{port}.log"
-    command = [sys.executable, "-m", "cli.main", "serve", name, f"--port={port}", *flags]
+    command = [python, "-m", "cli.main", "serve", name, f"--port={port}", *flags]
     with log.open("wb") as output:
         # A process group of its own keeps Ctrl-C from it, so that it is stopped in order.
         process = subprocess.Popen(

@@ -62,6 +62,7 @@ def save_tiny_llama(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=32,
         max_position_embeddings=256,
         bos_token_id=None,
         eos_token_id=[0, 1],
@@ -90,8 +91,8 @@ def save_tiny_phi3(folder: Path, original: Path) -> Path:
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
     }
     torch.manual_seed(1)
     model = Phi3ForCausalLM(Phi3Config(**settings))

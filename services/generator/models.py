@@ -58,7 +58,11 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready to generate; `stop_ids` end a text."""
+    """A model that is ready to generate; `stop_ids` end a text.
+
+    One that was loaded without its weights is on torch's `meta` device: it knows its architecture
+    and the place of its files, and computes nothing.
+    """
 
     model: Any = field(repr=False)
     tokenizer: Tokenizer = field(repr=False)
@@ -78,6 +82,7 @@ def load(
     device_map: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> LoadedModel:
     """Load a model and its tokenizer.
 
@@ -88,19 +93,24 @@ def load(
         dtype: A name such as `bfloat16`, or `int8` for linear layers in eight bits on a CPU; `auto`
             is `int8` for the embedded model on a CPU, else the type of the weights.
         trust_remote_code: Run code that comes with the model.
+        weights: Whether to load them; an engine may do so itself, in a process of its own, from
+            where they are when this returns.
 
     Raises:
         ModelSourceError: there is no such model, or it cannot be read.
     """
     place = _place(source, cache)
     device_map = device_map or _device_map()
-    if dtype == "auto" and source == EMBEDDED and device_map is None:
+    if dtype == "auto" and source == EMBEDDED and device_map is None and weights:
         dtype = INT8
     options = {"trust_remote_code": trust_remote_code, "local_files_only": isinstance(place, Path)}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype="float32" if dtype == INT8 else dtype, device_map=device_map, **options
+            place,
+            dtype="float32" if dtype == INT8 else dtype,
+            device_map=device_map if weights else "meta",
+            **options,
         )
     except Exception as error:  # the readers of each format raise their own
         raise ModelSourceError(_unusable(source, place, error)) from error
@@ -126,7 +136,7 @@ def _quantize(source: str, model: Any) -> None:
 def _place(source: str, cache: Path) -> str | Path:
     """What `from_pretrained` is given: a folder, or a hub id."""
     if source == EMBEDDED:
-        return _converted(_embedded_file(), cache)
+        return _converted(embedded_file(), cache)
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -144,8 +154,12 @@ def _place(source: str, cache: Path) -> str | Path:
     return source
 
 
-def _embedded_file() -> Path:
-    """The GGUF file in the carrier package, which is found but not imported: it would need more."""
+def embedded_file() -> Path:
+    """The GGUF file in the carrier package, which is found but not imported: it would need more.
+
+    Raises:
+        ModelSourceError: the package is not installed.
+    """
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     folders = spec.submodule_search_locations if spec else None
     files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
@@ -253,11 +267,18 @@ def _describe(name: str, model: Any, tokenizer: Tokenizer) -> ModelDescription:
         architecture=type(model).__name__,
         parameters=model.num_parameters(),
         dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        device=_device(model),
         context_length=model.config.max_position_embeddings,
         embedding_dimension=model.config.hidden_size,
         tokenizer=_describe_tokenizer(tokenizer),
     )
+
+
+def _device(model: Any) -> str:
+    """Where the weights are or, if they are not loaded, where an engine puts them."""
+    if model.device.type != "meta":
+        return str(model.device)
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _describe_tokenizer(tokenizer: Tokenizer) -> TokenizerDescription:

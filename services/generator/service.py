@@ -1,6 +1,7 @@
 """The generator's RPCs."""
 
 import asyncio
+import importlib.util
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -20,6 +21,7 @@ from services.generator.engine.cache import UnsupportedModelError
 from services.generator.engine.interface import (
     Engine,
     EngineClosedError,
+    EngineStartError,
     GenerationError,
     GenerationRequest,
     PromptLengthError,
@@ -27,6 +29,7 @@ from services.generator.engine.interface import (
     QueueFullError,
     Started,
     Stopping,
+    UnsupportedError,
 )
 from services.generator.engine.reference import ReferenceEngine
 from services.generator.engine.scheduler import Limits
@@ -97,13 +100,14 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
                     device_map=settings.device_map,
                     dtype=settings.dtype,
                     trust_remote_code=settings.trust_remote_code,
+                    weights=settings.engine != "vllm",
                 )
             )
         except models.ModelSourceError as error:
             raise StartError(str(error)) from None
         try:
-            engine = _engine(loaded, settings)
-        except (KvBudgetError, UnsupportedModelError) as error:
+            engine = await self._in_thread(lambda: _engine(loaded, settings))
+        except (EngineStartError, KvBudgetError, UnsupportedModelError) as error:
             raise StartError(str(error)) from None
         try:
             await _warm_up(engine, loaded)
@@ -197,7 +201,7 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
             states = await served.engine.embed(prompts)
         except PromptLengthError as error:
             raise invalid_argument([FieldViolation(f"texts[{error.index}]", str(error))]) from None
-        except (QueueFullError, EngineClosedError) as error:
+        except (QueueFullError, EngineClosedError, UnsupportedError) as error:
             raise _refusal(error) from None
         except GenerationError:
             _log.exception("embedding failed")
@@ -241,7 +245,7 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
                         yield pb.GenerateStreamResponse(delta=generation_pb2.Delta(text=text))
         except PromptTooLongError as error:
             raise invalid_argument([FieldViolation(_input_path(wanted), str(error))]) from None
-        except (QueueFullError, EngineClosedError) as error:
+        except (QueueFullError, EngineClosedError, UnsupportedError) as error:
             raise _refusal(error) from None
         except GenerationError:
             _log.exception("generation failed")
@@ -303,9 +307,27 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
 def _engine(loaded: models.LoadedModel, settings: GeneratorSettings) -> Engine:
     if settings.engine == "reference":
         return ReferenceEngine(loaded, settings.max_waiting)
+    if settings.engine == "vllm":
+        return _vllm_engine(loaded, settings)
     context = CPU_CONTEXT if loaded.model.device.type == "cpu" else None
     limits = Limits(settings.max_running, settings.max_step_tokens, context)
     return TorchEngine(loaded, settings.max_waiting, kv_bytes=settings.kv_bytes, limits=limits)
+
+
+def _vllm_engine(loaded: models.LoadedModel, settings: GeneratorSettings) -> Engine:
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineStartError("vllm is not installed; run `pip install 'segue[generator,vllm]'`")
+    from services.generator.engine.vllm_engine import VllmEngine  # it takes seconds to import
+
+    return VllmEngine(
+        loaded,
+        settings.max_waiting,
+        settings.max_running,
+        kv_bytes=settings.kv_bytes,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        trust_remote_code=settings.trust_remote_code,
+    )
 
 
 async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:
@@ -315,10 +337,12 @@ async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:
         pass
 
 
-def _refusal(error: QueueFullError | EngineClosedError) -> RpcError:
+def _refusal(error: QueueFullError | EngineClosedError | UnsupportedError) -> RpcError:
     """What the engine does not take on, as clients see it."""
     if isinstance(error, QueueFullError):
         return resource_exhausted("generator", str(error), error.retry_after_s)
+    if isinstance(error, UnsupportedError):
+        return RpcError(grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_ENGINE", str(error))
     return unavailable("SHUTTING_DOWN", str(error))
 
 

@@ -43,9 +43,10 @@ class GeneratorSettings(ServerSettings):
     cache: Path = Field(default_factory=_default_cache)
     """Folder for converted weights."""
 
-    engine: Literal["torch", "reference"] = "torch"
+    engine: Literal["torch", "reference", "vllm"] = "torch"
     """What runs the model: `torch` runs many texts at once; `reference` is `generate` of
-    transformers, one text after the other."""
+    transformers, one text after the other; `vllm`, if it is installed, runs many texts at once, on
+    several GPUs if need be, and embeds none."""
 
     max_running: int = Field(default=32, ge=1)
     """Texts that grow at the same time, where the engine and the memory allow it."""
@@ -56,7 +57,13 @@ class GeneratorSettings(ServerSettings):
     max_step_tokens: int = Field(default=256, ge=1)
     """Tokens computed in one step of the engine; longer prompts are computed in parts, so that no
     text waits long for its next token. On a CPU, tokens far behind in a prompt count for several
-    while other texts grow."""
+    while other texts grow. vLLM sets this itself."""
 
     kv_bytes: int | None = Field(default=None, ge=1)
     """Memory for keys and values; 1 GiB, or most of what a GPU has left, when not set."""
+
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs that share each layer's work; with the engine `vllm` only."""
+
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    """Groups of GPUs that take the layers in turns; with the engine `vllm` only."""

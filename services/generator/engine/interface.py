@@ -123,6 +123,14 @@ class EngineClosedError(Exception):
         super().__init__("the model is being shut down; try another server")
 
 
+class EngineStartError(Exception):
+    """The engine cannot run this model here; the message says why."""
+
+
+class UnsupportedError(Exception):
+    """The engine cannot do what is asked; the message says what can."""
+
+
 class GenerationError(Exception):
     """The model failed on this request; the engine goes on with the others."""
 
@@ -159,6 +167,7 @@ class Engine(ABC):
             PromptTooLongError: before Started.
             QueueFullError: before Started.
             EngineClosedError: before Started.
+            UnsupportedError: before Started; the engine knows no such sampling.
             GenerationError: the model failed, at any time after Started.
         """
 
@@ -180,6 +189,7 @@ class Engine(ABC):
             PromptLengthError: before the model is run.
             QueueFullError: before the model is run.
             EngineClosedError: the engine is closed, or was before all was computed.
+            UnsupportedError: the engine generates only.
             GenerationError: the model failed.
         """
 

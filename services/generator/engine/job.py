@@ -49,9 +49,10 @@ class Mailbox:
 
 
 class Job:
-    """What an engine's thread makes of a request, and the event loop reads.
+    """What an engine makes of a request, and the event loop reads.
 
-    It is made on the loop. All that is not said to be for the loop is for the thread.
+    It is made on the loop. All that is not said to be for the loop is for the engine's thread, or
+    for the loop too where the engine has none.
     """
 
     def __init__(
@@ -122,9 +123,14 @@ class Job:
         """Whether the model ended the text."""
         return self._last_id in self._stop_ids and not self.request.stopping.ignore_eos
 
-    def begin(self, cached_tokens: int = 0) -> None:
-        """Note that waiting is over, and how much of the prompt need not be computed."""
-        self._begun = time.monotonic()
+    def begin(self, cached_tokens: int = 0, at: float | None = None) -> None:
+        """Note that waiting is over, and how much of the prompt need not be computed.
+
+        Args:
+            cached_tokens: Tokens of the prompt whose keys and values were there.
+            at: When it was over, a time of `time.monotonic()`; now by default.
+        """
+        self._begun = time.monotonic() if at is None else at
         self._cached_tokens = cached_tokens
 
     def running_s(self) -> float:

