@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 
 from services.generator.embedding import Vectors
 from services.generator.engine.interface import (
+    EngineClosedError,
     EngineStartError,
     GenerationRequest,
     UnsupportedError,
@@ -53,7 +54,7 @@ _CPU_BYTES = 2**30
 _HOTTEST = 2.0  # vLLM takes no higher temperature
 
 # How long vLLM's processes may take to end before they are killed.
-_END_S = 5.0
+_END_S = 15.0
 
 
 class VllmEngine(QueuedEngine):
@@ -140,6 +141,11 @@ class VllmEngine(QueuedEngine):
                 "server whose --engine is torch"
             )
         return super()._admit(request)
+
+    def _check_room(self) -> None:
+        if self._llm.errored:
+            raise EngineClosedError
+        super()._check_room()
 
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._run(job))
