@@ -35,7 +35,7 @@ class ThreadedEngine(Engine):
 
     def __init__(self, loaded: LoadedModel, most: int, room: int) -> None:
         self._loaded = loaded
-        self._room = room
+        self.room = room
         self._metrics = EngineMetrics(loaded.description.name)
         self._most = most
         self._jobs: set[Job] = set()
@@ -87,8 +87,8 @@ class ThreadedEngine(Engine):
         """Let the thread end what was cancelled, then end it and wait; may be called twice."""
 
     def _admit(self, request: GenerationRequest) -> Job:
-        if len(request.prompt_ids) >= self._room:
-            raise PromptTooLongError(len(request.prompt_ids), self._room)
+        if len(request.prompt_ids) >= self.room:
+            raise PromptTooLongError(len(request.prompt_ids), self.room)
         self._check_room()
         job = Job(request, self._loaded, self._metrics)
         self._jobs.add(job)
