@@ -22,7 +22,7 @@ from services.generator.models import LoadedModel
 
 # Tokens may say nothing, as those that end a text do when their end is ignored. They are sent all
 # the same before there are so many that a message could not hold what is told of them.
-_MOST_UNSENT = 256
+_MOST_UNSENT = 64
 
 
 class Job:

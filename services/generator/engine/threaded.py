@@ -20,7 +20,7 @@ from services.generator.engine.interface import (
 )
 from services.generator.engine.job import Job
 from services.generator.engine.metrics import EngineMetrics
-from services.generator.hidden_states import hidden_states, in_batches
+from services.generator.hidden_states import BATCH_TOKENS, hidden_states, in_batches
 from services.generator.models import LoadedModel
 
 
@@ -31,13 +31,17 @@ class ThreadedEngine(Engine):
         loaded: The model and its tokenizer.
         most: Requests and embeddings that may be there at a time; one more is refused.
         room: Tokens that a prompt and its text may have together.
+        pass_tokens: Tokens that texts to embed have together in a pass; a longer text runs alone.
     """
 
-    def __init__(self, loaded: LoadedModel, most: int, room: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, most: int, room: int, pass_tokens: int = BATCH_TOKENS
+    ) -> None:
         self._loaded = loaded
         self.room = room
         self._metrics = EngineMetrics(loaded.description.name)
         self._most = most
+        self._pass_tokens = pass_tokens
         self._jobs: set[Job] = set()
         self._embedding = 0  # calls
         self._closed = False
@@ -59,7 +63,7 @@ class ThreadedEngine(Engine):
         self._check_room()
         self._embedding += 1
         try:
-            return await in_batches(prompts, self._hidden_states)
+            return await in_batches(prompts, self._hidden_states, self._pass_tokens)
         finally:
             self._embedding -= 1
 

@@ -24,6 +24,7 @@ from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
 from services.generator.engine.sequence import Sequence
 from services.generator.engine.threaded import ThreadedEngine
+from services.generator.hidden_states import BATCH_TOKENS
 from services.generator.models import LoadedModel
 
 _log = logging.getLogger("segue.engine")
@@ -81,7 +82,9 @@ class TorchEngine(ThreadedEngine):
         limits = limits or Limits()
         blocks = _blocks(loaded, kv_bytes, limits)
         room = min(loaded.description.context_length, blocks * BLOCK_SIZE)
-        super().__init__(loaded, limits.running + max_waiting, room)
+        # Texts that grow wait for a pass as they wait for a step.
+        pass_tokens = min(BATCH_TOKENS, limits.tokens)
+        super().__init__(loaded, limits.running + max_waiting, room, pass_tokens)
         self._pace = _Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
         self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
