@@ -8,13 +8,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from services.generator.embedding import Vectors
 
-# Most tokens of a pass, padding included. More are no faster, and a pass cannot be stopped. Prompts
-# longer than half of it run alone, which models of long contexts need that scale positions by the
-# longest prompt of a pass (longrope does beyond 4,096 tokens).
 BATCH_TOKENS = 1024
+"""Most tokens of a pass, padding included, by any engine.
+
+More are no faster, and a pass cannot be stopped. Prompts longer than half of it run alone, which
+models of long contexts need that scale positions by the longest prompt of a pass (longrope does
+beyond 4,096 tokens).
+"""
 
 
-def batches(lengths: Sequence[int], most_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
     """Put prompts of like length together, the longest first.
 
     Yields:
@@ -56,10 +59,14 @@ def hidden_states(model: Any, prompts: Sequence[Sequence[int]]) -> list[Vectors]
 async def in_batches(
     prompts: Sequence[Sequence[int]],
     compute: Callable[[Sequence[Sequence[int]]], Awaitable[list[Vectors]]],
+    most_tokens: int,
 ) -> list[Vectors]:
-    """Compute something of each prompt, a batch at a time; gives it in the prompts' order."""
+    """Compute something of each prompt, a batch at a time; gives it in the prompts' order.
+
+    Batches have at most `most_tokens` tokens, as those of `batches`.
+    """
     computed: dict[int, Vectors] = {}
-    for places in batches([len(prompt) for prompt in prompts]):
+    for places in batches([len(prompt) for prompt in prompts], most_tokens):
         batch = await compute([prompts[place] for place in places])
         computed.update(zip(places, batch, strict=True))
     return [computed[place] for place in range(len(prompts))]

@@ -8,9 +8,16 @@ from segue.generator.v1 import generator_service_pb2 as pb
 
 from services.generator import requests
 from services.generator.embedding import Vectors
-from services.generator.engine.interface import Delta, Event, Finished, FinishReason, Started
+from services.generator.engine.interface import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Logprobs,
+    Started,
+)
 from services.generator.models import LoadedModel
-from services.generator.tokenization import Token
+from services.generator.tokenization import Token, Tokenizer
 from serving.context import current_request_id
 
 _REASONS = {
@@ -22,16 +29,22 @@ _REASONS = {
 }
 
 
-def event(happened: Event, model: str) -> pb.GenerateStreamResponse:
-    """One event of a text that `model` generates."""
+def event(happened: Event, loaded: LoadedModel) -> pb.GenerateStreamResponse:
+    """One event of a text that a model generates."""
     match happened:
         case Started():
             started = generation_pb2.Started(
-                request_id=current_request_id(), model=model, prompt_tokens=happened.prompt_tokens
+                request_id=current_request_id(),
+                model=loaded.description.name,
+                prompt_tokens=happened.prompt_tokens,
             )
             return pb.GenerateStreamResponse(started=started)
         case Delta():
-            delta = generation_pb2.Delta(text=happened.text, token_ids=happened.token_ids)
+            delta = generation_pb2.Delta(
+                text=happened.text,
+                token_ids=happened.token_ids,
+                logprobs=[_logprobs(told, loaded.tokenizer) for told in happened.logprobs],
+            )
             return pb.GenerateStreamResponse(delta=delta)
         case Finished():
             return pb.GenerateStreamResponse(finished=_finished(happened))
@@ -80,6 +93,16 @@ def description(loaded: LoadedModel, engine: str) -> model_pb2.Model:
             chat_template=tokenizer.chat_template,
         ),
     )
+
+
+def _logprobs(told: Logprobs, tokenizer: Tokenizer) -> generation_pb2.Logprobs:
+    tokens = (told.token, *told.top)
+    pieces = tokenizer.pieces([token.id for token in tokens])
+    token, *top = (
+        generation_pb2.TokenLogprob(id=token.id, piece=piece, logprob=token.logprob)
+        for token, piece in zip(tokens, pieces, strict=True)
+    )
+    return generation_pb2.Logprobs(token=token, top=top)
 
 
 def _finished(event: Finished) -> generation_pb2.Finished:

@@ -99,6 +99,7 @@ class Generate(Input):
     sampling: Sampling = Sampling()
     stopping: Stopping = Stopping()
     return_full_text: bool = False
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     @field_validator("return_full_text")
     @classmethod

@@ -59,6 +59,8 @@ Answer = TypeVar("Answer")
 # Asking for a message's size takes as long as to write it.
 _TOKENS_BETWEEN_CHECKS = 50_000
 
+_ASK_FOR_FEWER = "ask for fewer tokens or logprobs, or for a stream"
+
 _ASK_FOR_LESS = "ask for fewer texts at once, or leave out token_vectors"
 
 
@@ -128,6 +130,7 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
     ) -> pb.GenerateResponse:
         """See the contract."""
         response = pb.GenerateResponse()
+        size = 0
         async with aclosing(self._events(request, context)) as events:
             async for event in events:
                 if event.HasField("started"):
@@ -135,6 +138,9 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
                 elif event.HasField("delta"):
                     response.text += event.delta.text
                     response.token_ids.extend(event.delta.token_ids)
+                    response.logprobs.extend(event.delta.logprobs)
+                    size += event.delta.ByteSize()
+                    self._check_size(size, "stopping.max_new_tokens", _ASK_FOR_FEWER)
                 else:
                     response.finished.CopyFrom(event.finished)
         _raise_unless_whole(response.finished.reason)
@@ -178,13 +184,11 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
     ) -> pb.CountTokensResponse:
         """See the contract."""
         wanted = validate(requests.Input, request)
-        loaded = self._served.loaded
-        tokens = len(await self._prompt_ids(loaded, wanted))
-        context_length = loaded.description.context_length
+        served = self._served
+        tokens = len(await self._prompt_ids(served.loaded, wanted))
+        room = served.engine.room
         return pb.CountTokensResponse(
-            tokens=tokens,
-            context_length=context_length,
-            remaining=max(0, context_length - tokens),
+            tokens=tokens, context_length=room, remaining=max(0, room - tokens)
         )
 
     async def Embed(  # noqa: N802
@@ -233,13 +237,16 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         deadline = None if left is None else time.monotonic() + left
         prompt_ids = await self._prompt_ids(served.loaded, wanted)
         generation = GenerationRequest(
-            tuple(prompt_ids), wanted.sampling.settings(), wanted.stopping.settings(), deadline
+            tuple(prompt_ids),
+            wanted.sampling.settings(),
+            wanted.stopping.settings(),
+            deadline,
+            wanted.logprobs,
         )
-        name = served.loaded.description.name
         try:
             async with aclosing(served.engine.generate(generation)) as events:
                 async for event in events:
-                    yield messages.event(event, name)
+                    yield messages.event(event, served.loaded)
                     if isinstance(event, Started) and wanted.return_full_text:
                         text = wanted.prompt or served.loaded.tokenizer.decode(prompt_ids)
                         yield pb.GenerateStreamResponse(delta=generation_pb2.Delta(text=text))

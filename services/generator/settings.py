@@ -57,7 +57,8 @@ class GeneratorSettings(ServerSettings):
     max_step_tokens: int = Field(default=256, ge=1)
     """Tokens computed in one step of the engine; longer prompts are computed in parts, so that no
     text waits long for its next token. On a CPU, tokens far behind in a prompt count for several
-    while other texts grow. vLLM sets this itself."""
+    while other texts grow. As many tokens of texts to embed are computed at a time,
+    where no single one has more. vLLM sets this itself."""
 
     kv_bytes: int | None = Field(default=None, ge=1)
     """Memory for keys and values; 1 GiB, or most of what a GPU has left, when not set."""

@@ -84,13 +84,16 @@ class Tokenizer:
             text, add_special_tokens=add_special_tokens, return_offsets_mapping=True
         )
         ids = encoded["input_ids"]
-        pieces = self.backend.convert_ids_to_tokens(ids)
         return [
             Token(token_id, piece, start, end)
             for token_id, piece, (start, end) in zip(
-                ids, pieces, encoded["offset_mapping"], strict=True
+                ids, self.pieces(ids), encoded["offset_mapping"], strict=True
             )
         ]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """How the vocabulary spells tokens; an id that it does not name has an empty piece."""
+        return [piece or "" for piece in self.backend.convert_ids_to_tokens(list(ids))]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Join tokens to text; bytes that make no character become U+FFFD."""

@@ -79,10 +79,12 @@ def test_all_that_recommendation_can_be_asked_and_can_tell_passes_through(
 
 
 def test_text_passes_through(running: Running) -> None:
-    request = pb.GenerateStreamRequest(prompt="The song", stopping=SHORT)
+    request = pb.GenerateStreamRequest(prompt="The song", stopping=SHORT, logprobs=2)
     events = list(running.gateway.GenerateStream(request))
     assert events[0].HasField("started")
     assert events[-1].finished.usage.generated_tokens == 12
+    told = [one for event in events[1:-1] for one in event.delta.logprobs]
+    assert [len(one.top) for one in told] == [2] * 12
 
 
 def test_a_seed_that_matches_nothing_is_not_found(running: Running) -> None:

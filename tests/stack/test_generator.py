@@ -1,5 +1,7 @@
 """The generator's RPCs, over the wire, with the embedded model."""
 
+import math
+
 import grpc
 import numpy as np
 import pytest
@@ -44,6 +46,23 @@ def test_a_stream_is_the_same_text_in_pieces(running: Running) -> None:
     assert ids == list(whole.token_ids)
     assert len(kinds) > 8
     assert events[-1].finished.reason == generation_pb2.FINISH_REASON_LENGTH
+
+
+def test_log_probabilities_tell_how_sure_the_model_is(running: Running) -> None:
+    request = pb.GenerateRequest(chat=CHAT, stopping=stopping(max_new_tokens=20), logprobs=5)
+    answer = running.generator.Generate(request)
+    assert [told.token.id for told in answer.logprobs] == list(answer.token_ids)
+    assert all(told.token == told.top[0] for told in answer.logprobs)
+    assert all(len(told.top) == 5 for told in answer.logprobs)
+    paris = next(told for told in answer.logprobs if told.token.piece == "ĠParis")
+    assert math.exp(paris.token.logprob) > 0.5 > math.exp(paris.top[1].logprob)
+
+
+def test_too_many_log_probabilities_are_refused(running: Running) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        running.generator.Generate(pb.GenerateRequest(prompt="Hi", logprobs=21))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "logprobs" in str(caught.value.details())
 
 
 def test_the_request_id_of_the_caller_comes_back(running: Running) -> None:

@@ -37,12 +37,22 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One text that is wanted. `deadline` is a time of `time.monotonic()`."""
+    """One text that is wanted.
+
+    Attributes:
+        prompt_ids: What it follows.
+        sampling: How its tokens are chosen.
+        stopping: When it ends.
+        deadline: When it must end at the latest, a time of `time.monotonic()`.
+        logprobs: How many of the likeliest tokens are told beside each that is chosen; when None,
+            nothing is told of how likely it was either.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     stopping: Stopping = field(default_factory=Stopping)
     deadline: float | None = None
+    logprobs: int | None = None
 
 
 class FinishReason(enum.Enum):
@@ -63,11 +73,42 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and the natural logarithm of its probability."""
+
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """How likely the model found a token that was chosen, and what it found likeliest.
+
+    The probabilities are the model's own, before any setting of the request changes them, as in
+    vLLM's mode `raw_logprobs`.
+
+    Attributes:
+        token: The one that was chosen.
+        top: The likeliest ones, the likeliest first; the chosen one too where it belongs there.
+    """
+
+    token: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """More text: whole characters, no part of a stop string; and all tokens since the last one."""
+    """More of a text.
+
+    Attributes:
+        text: Whole characters, no part of a stop string.
+        token_ids: All tokens since the last delta.
+        logprobs: Of each of these tokens, when asked for.
+    """
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[Logprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +191,16 @@ def check_lengths(prompts: Sequence[Sequence[int]], context_length: int) -> None
 
 
 class Engine(ABC):
-    """Generates texts, each as a stream of events, and embeds; several requests at a time."""
+    """Generates texts, each as a stream of events, and embeds; several requests at a time.
+
+    Attributes:
+        name: By which it is asked for.
+        room: Most tokens of a prompt and its text together: the model's context, or what there is
+            memory for where that is less.
+    """
 
     name: str
+    room: int
 
     @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
@@ -161,7 +209,7 @@ class Engine(ABC):
         The deltas' texts add up to the decoded tokens, special tokens left out, cut before the
         first stop string; their token ids add up to all tokens generated. Closing the iterator
         cancels the request; the model stops within one step. A request whose deadline comes
-        finishes with the text so far. `max_new_tokens` is cut to what the context leaves.
+        finishes with the text so far. `max_new_tokens` is cut to what `room` leaves.
 
         Raises:
             PromptTooLongError: before Started.

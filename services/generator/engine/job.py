@@ -14,10 +14,15 @@ from services.generator.engine.interface import (
     FinishReason,
     GenerationError,
     GenerationRequest,
+    Logprobs,
     Sampling,
 )
 from services.generator.engine.metrics import EngineMetrics
 from services.generator.models import LoadedModel
+
+# Tokens may say nothing, as those that end a text do when their end is ignored. They are sent all
+# the same before there are so many that a message could not hold what is told of them.
+_MOST_UNSENT = 64
 
 Message = Delta | Finished | GenerationError
 
@@ -73,6 +78,7 @@ class Job:
         self._claim = threading.Lock()
         self._expired = False
         self._unsent: list[int] = []
+        self._unsent_logprobs: list[Logprobs] = []
         self._generated = 0
         self._last_id = -1
         self._arrived = time.monotonic()
@@ -137,8 +143,8 @@ class Job:
         """Seconds since waiting was over."""
         return time.monotonic() - (self._begun or self._arrived)
 
-    def put(self, token_id: int) -> None:
-        """Take a generated token."""
+    def put(self, token_id: int, logprobs: Logprobs | None = None) -> None:
+        """Take a generated token, and how likely it was if the request asks for that."""
         now = time.monotonic()
         if self._first is None:
             self._first = now
@@ -149,8 +155,10 @@ class Job:
         self._generated += 1
         self._last_id = token_id
         self._unsent.append(token_id)
+        if logprobs is not None:
+            self._unsent_logprobs.append(logprobs)
         text = "" if self.ended_itself else self._detokenizer.push(token_id)
-        if text:
+        if text or len(self._unsent) == _MOST_UNSENT:
             self._send(text)
 
     def end(self) -> None:
@@ -207,8 +215,9 @@ class Job:
         return FinishReason.DEADLINE if self._expired else FinishReason.LENGTH
 
     def _send(self, text: str) -> None:
-        self._emit(Delta(text, tuple(self._unsent)))
+        self._emit(Delta(text, tuple(self._unsent), tuple(self._unsent_logprobs)))
         self._unsent.clear()
+        self._unsent_logprobs.clear()
 
     def _emit(self, message: Message) -> None:
         self._mailbox.send(self._messages, message)

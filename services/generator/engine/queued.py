@@ -31,7 +31,7 @@ class QueuedEngine(Engine):
 
     def __init__(self, loaded: LoadedModel, most: int, room: int) -> None:
         self._loaded = loaded
-        self._room = room
+        self.room = room
         self._metrics = EngineMetrics(loaded.description.name)
         self._most = most
         self._jobs: set[Job] = set()
@@ -68,8 +68,8 @@ class QueuedEngine(Engine):
         return len(self._jobs)
 
     def _admit(self, request: GenerationRequest) -> Job:
-        if len(request.prompt_ids) >= self._room:
-            raise PromptTooLongError(len(request.prompt_ids), self._room)
+        if len(request.prompt_ids) >= self.room:
+            raise PromptTooLongError(len(request.prompt_ids), self.room)
         self._check_room()
         self._mailbox = self._mailbox or Mailbox()
         job = Job(request, self._loaded, self._metrics, self._mailbox)

@@ -15,6 +15,7 @@ from transformers.generation.stopping_criteria import StoppingCriteria, Stopping
 from services.generator.embedding import Vectors
 from services.generator.engine.interface import GenerationRequest
 from services.generator.engine.job import Job
+from services.generator.engine.likelihoods import Likelihoods
 from services.generator.engine.threaded import ThreadedEngine
 from services.generator.models import LoadedModel
 
@@ -68,11 +69,12 @@ class ReferenceEngine(ThreadedEngine):
         prompt = torch.tensor([job.request.prompt_ids], device=model.device)
         if job.seed is not None:
             torch.manual_seed(job.seed)  # `set_seed` fails beyond 32 bits, numpy's limit
-        with torch.inference_mode():
+        step = _Step(job)
+        with torch.inference_mode(), model.register_forward_hook(step.see):
             model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
-                stopping_criteria=StoppingCriteriaList([_Step(job)]),
+                stopping_criteria=StoppingCriteriaList([step]),
                 **_arguments(job.request, self._loaded),
             )
 
@@ -86,9 +88,15 @@ class _Step(StoppingCriteria):
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._likelihoods: Likelihoods
+
+    def see(self, _model: Any, _arguments: Any, output: Any) -> None:
+        """Note what the model says; `generate` hands on nothing but what it has made of it."""
+        self._likelihoods = Likelihoods(output.logits[:, -1], [self._job.request.logprobs])
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        self._job.put(int(input_ids[0, -1]))
+        token = int(input_ids[0, -1])
+        self._job.put(token, *self._likelihoods.of([token]))
         return torch.full((1,), self._job.over(), device=input_ids.device, dtype=torch.bool)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from services.generator.embedding import Vectors
 from services.generator.engine.interface import EngineClosedError, GenerationError, check_lengths
 from services.generator.engine.queued import QueuedEngine
-from services.generator.hidden_states import hidden_states, in_batches
+from services.generator.hidden_states import BATCH_TOKENS, hidden_states, in_batches
 from services.generator.models import LoadedModel
 
 
@@ -20,10 +20,14 @@ class ThreadedEngine(QueuedEngine):
         loaded: The model and its tokenizer.
         most: Requests and embeddings that may be there at a time; one more is refused.
         room: Tokens that a prompt and its text may have together.
+        pass_tokens: Tokens that texts to embed have together in a pass; a longer text runs alone.
     """
 
-    def __init__(self, loaded: LoadedModel, most: int, room: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, most: int, room: int, pass_tokens: int = BATCH_TOKENS
+    ) -> None:
         super().__init__(loaded, most, room)
+        self._pass_tokens = pass_tokens
         self._embedding = 0  # calls
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
@@ -32,7 +36,7 @@ class ThreadedEngine(QueuedEngine):
         self._check_room()
         self._embedding += 1
         try:
-            return await in_batches(prompts, self._hidden_states)
+            return await in_batches(prompts, self._hidden_states, self._pass_tokens)
         finally:
             self._embedding -= 1
 

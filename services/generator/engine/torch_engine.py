@@ -15,13 +15,16 @@ import torch
 from services.generator.embedding import Vectors
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.cache import Span, token_bytes
+from services.generator.engine.interface import Logprobs
 from services.generator.engine.job import Job
+from services.generator.engine.likelihoods import Likelihoods
 from services.generator.engine.pace import Pace
 from services.generator.engine.runner import ModelRunner
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
 from services.generator.engine.sequence import Sequence
 from services.generator.engine.threaded import ThreadedEngine
+from services.generator.hidden_states import BATCH_TOKENS
 from services.generator.models import LoadedModel
 
 _log = logging.getLogger("segue.engine")
@@ -78,7 +81,9 @@ class TorchEngine(ThreadedEngine):
         limits = limits or Limits()
         blocks = _blocks(loaded, kv_bytes, limits)
         room = min(loaded.description.context_length, blocks * BLOCK_SIZE)
-        super().__init__(loaded, limits.running + max_waiting, room)
+        # Texts that grow wait for a pass as they wait for a step.
+        pass_tokens = min(BATCH_TOKENS, limits.tokens)
+        super().__init__(loaded, limits.running + max_waiting, room, pass_tokens)
         self._pace = Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
         self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
@@ -125,7 +130,7 @@ class TorchEngine(ThreadedEngine):
             if arrival is None:
                 return True
             if isinstance(arrival, Job):
-                self._scheduler.add(_sequence(arrival, self._room))
+                self._scheduler.add(_sequence(arrival, self.room))
             else:
                 arrival()
                 break  # texts that grow get their next token between two passes
@@ -159,9 +164,9 @@ class TorchEngine(ThreadedEngine):
             return
         for chunk in chunks:
             self._scheduler.done(chunk)
-        for sequence, token in chosen:
+        for sequence, token, logprobs in chosen:
             try:
-                self._append(sequence, token)
+                self._append(sequence, token, logprobs)
             except Exception as error:  # what its tokens say concerns this text alone
                 self._fail(sequence, error)
 
@@ -184,7 +189,9 @@ class TorchEngine(ThreadedEngine):
         self._metrics.prefix_hits.inc(sequence.cached)
         return True
 
-    def _compute(self, chunks: "list[Chunk[_Owner]]") -> "list[tuple[Sequence[_Owner], int]]":
+    def _compute(
+        self, chunks: "list[Chunk[_Owner]]"
+    ) -> "list[tuple[Sequence[_Owner], int, Logprobs | None]]":
         """Run the model, and choose the next token of each sequence that is ready for it."""
         ready = [number for number, chunk in enumerate(chunks) if chunk.last]
         logits = self._runner.run(
@@ -193,8 +200,9 @@ class TorchEngine(ThreadedEngine):
             ready,
         )
         sequences = [chunks[number].sequence for number in ready]
+        likelihoods = Likelihoods(logits, [one.owner.job.request.logprobs for one in sequences])
         tokens = choose(logits, [self._candidates(sequence) for sequence in sequences])
-        return list(zip(sequences, tokens, strict=True))
+        return list(zip(sequences, tokens, likelihoods.of(tokens), strict=True))
 
     def _candidates(self, sequence: "Sequence[_Owner]") -> Candidates:
         request = sequence.owner.job.request
@@ -206,10 +214,10 @@ class TorchEngine(ThreadedEngine):
             forbidden=sorted(self._loaded.stop_ids) if early else (),
         )
 
-    def _append(self, sequence: "Sequence[_Owner]", token: int) -> None:
+    def _append(self, sequence: "Sequence[_Owner]", token: int, logprobs: Logprobs | None) -> None:
         job = sequence.owner.job
         sequence.tokens.append(token)
-        job.put(token)
+        job.put(token, logprobs)
         if job.over() or job.ended_itself or len(sequence.tokens) == sequence.most:
             self._scheduler.remove(sequence)
             self._pace.note()

@@ -190,7 +190,7 @@ class VllmEngine(QueuedEngine):
     def _parameters(self, job: Job) -> SamplingParams:
         """The request in the words of vLLM."""
         sampling, stopping = job.request.sampling, job.request.stopping
-        most = min(stopping.max_new_tokens, self._room - len(job.request.prompt_ids))
+        most = min(stopping.max_new_tokens, self.room - len(job.request.prompt_ids))
         return SamplingParams(
             temperature=sampling.temperature if sampling.do_sample else 0.0,
             top_p=sampling.top_p,

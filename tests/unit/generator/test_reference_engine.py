@@ -3,8 +3,9 @@ from services.generator.engine.reference import ReferenceEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.embedding_suite import EmbeddingSuite
 from tests.unit.generator.engine_suite import InProcessSuite
+from tests.unit.generator.logprobs_suite import LogprobsSuite
 
 
-class TestReferenceEngine(InProcessSuite, EmbeddingSuite):
+class TestReferenceEngine(InProcessSuite, EmbeddingSuite, LogprobsSuite):
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 1) -> Engine:
         return ReferenceEngine(loaded, max_waiting)

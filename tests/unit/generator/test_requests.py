@@ -135,6 +135,25 @@ def test_the_full_text_is_returned_of_a_prompt_but_not_of_a_chat() -> None:
     assert violations(ask(chat=said("Hi"), return_full_text=True)) == ["return_full_text"]
 
 
+@pytest.mark.parametrize("ask", [service_pb.GenerateRequest, service_pb.GenerateStreamRequest])
+def test_logprobs_have_the_limits_of_the_contract(
+    ask: type[service_pb.GenerateRequest | service_pb.GenerateStreamRequest],
+) -> None:
+    assert not violations(ask(prompt="a", logprobs=0))
+    assert not violations(ask(prompt="a", logprobs=20))
+    assert violations(ask(prompt="a", logprobs=-1)) == ["logprobs"]
+    assert violations(ask(prompt="a", logprobs=21)) == ["logprobs"]
+
+
+def test_no_logprobs_differ_from_those_of_the_chosen_token_alone() -> None:
+    def asked(**fields: int) -> int | None:
+        message = service_pb.GenerateRequest(prompt="a", **fields)  # type: ignore[arg-type]
+        return validate(requests.Generate, message).logprobs
+
+    assert asked() is None
+    assert asked(logprobs=0) == 0
+
+
 def test_tokenizing_has_the_limits_of_the_contract() -> None:
     assert not violations(service_pb.TokenizeRequest())
     assert not violations(service_pb.TokenizeRequest(text="é" * LONGEST))

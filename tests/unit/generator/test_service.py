@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from segue.generator.v1 import embedding_pb2, generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
+from services.generator.engine.cache import token_bytes
+from services.generator.engine.torch_engine import BLOCK_SIZE
 from services.generator.models import LoadedModel
 from services.generator.requests import MAX_EMBEDDED_TOKENS
 from services.generator.service import GeneratorService
@@ -25,6 +28,7 @@ from tests.unit.generator.embedding_suite import passes, until_begun
 
 TEXTS = ["the song that comes next", "night", "a song about the night and 坂本", "a b c d e f"]
 NOBODY: Any = None  # these RPCs ask nothing of their context
+UNHURRIED: Any = SimpleNamespace(time_remaining=lambda: None)  # a context without a deadline
 
 
 @pytest.fixture
@@ -86,6 +90,85 @@ async def test_what_exceeds_the_context_is_counted_too(
     request = pb.CountTokensRequest(token_ids=generation_pb2.TokenIds(ids=[7] * tokens))
     answer = await service.CountTokens(request, NOBODY)
     assert (answer.tokens, answer.remaining) == (tokens, remaining)
+
+
+async def test_what_there_is_no_memory_for_does_not_remain(tiny_llama: LoadedModel) -> None:
+    folder = tiny_llama.tokenizer.backend.name_or_path
+    block = BLOCK_SIZE * token_bytes(tiny_llama.model.config, tiny_llama.model.dtype)
+    service = GeneratorService(
+        GeneratorSettings(model=folder, cache=Path(folder).parent, kv_bytes=2 * block)
+    )
+    await service.start()
+    try:
+        ids = generation_pb2.TokenIds(ids=[7] * 20)
+        counted = await service.CountTokens(pb.CountTokensRequest(token_ids=ids), NOBODY)
+        stopping = generation_pb2.Stopping(max_new_tokens=100, ignore_eos=True)
+        request = pb.GenerateRequest(token_ids=ids, stopping=stopping)
+        answer = await service.Generate(request, UNHURRIED)
+        described = (await service.GetModel(pb.GetModelRequest(), NOBODY)).model
+    finally:
+        await service.close()
+    assert counted.remaining == 2 * BLOCK_SIZE - 20 == answer.finished.usage.generated_tokens
+    assert counted.context_length == 2 * BLOCK_SIZE
+    assert described.context_length == 256  # which is the model's own
+
+
+class TestLogprobs:
+    @staticmethod
+    def fields(**fields: Any) -> dict[str, Any]:
+        stopping = generation_pb2.Stopping(max_new_tokens=12, ignore_eos=True)
+        return {"prompt": TEXTS[0], "stopping": stopping} | fields
+
+    async def test_of_a_stream_are_those_of_the_whole_text(self, service: GeneratorService) -> None:
+        wanted = self.fields(logprobs=3)
+        whole = await service.Generate(pb.GenerateRequest(**wanted), UNHURRIED)
+        stream = service.GenerateStream(pb.GenerateStreamRequest(**wanted), UNHURRIED)
+        deltas = [event.delta async for event in stream if event.HasField("delta")]
+        assert all(len(delta.logprobs) == len(delta.token_ids) for delta in deltas)
+        assert [told for delta in deltas for told in delta.logprobs] == list(whole.logprobs)
+        assert [told.token.id for told in whole.logprobs] == list(whole.token_ids)
+        assert all(len(told.top) == 3 for told in whole.logprobs)
+
+    async def test_spell_tokens_as_the_vocabulary_does(
+        self, service: GeneratorService, tiny_llama: LoadedModel
+    ) -> None:
+        answer = await service.Generate(pb.GenerateRequest(**self.fields(logprobs=20)), UNHURRIED)
+        told = [token for one in answer.logprobs for token in (one.token, *one.top)]
+        assert [token.piece for token in told] == tiny_llama.tokenizer.pieces(
+            [token.id for token in told]
+        )
+        assert any(token.piece for token in told)
+
+    async def test_are_not_told_unasked(self, service: GeneratorService) -> None:
+        answer = await service.Generate(pb.GenerateRequest(**self.fields()), UNHURRIED)
+        assert answer.token_ids
+        assert not answer.logprobs
+
+    async def test_come_without_others_when_none_are_asked_for(
+        self, service: GeneratorService
+    ) -> None:
+        answer = await service.Generate(pb.GenerateRequest(**self.fields(logprobs=0)), UNHURRIED)
+        assert len(answer.logprobs) == len(answer.token_ids) == 12
+        assert not any(told.top for told in answer.logprobs)
+
+    async def test_of_the_prompt_that_is_returned_are_not_told(
+        self, service: GeneratorService
+    ) -> None:
+        wanted = self.fields(logprobs=1, return_full_text=True)
+        answer = await service.Generate(pb.GenerateRequest(**wanted), UNHURRIED)
+        assert answer.text.startswith(TEXTS[0])
+        assert len(answer.logprobs) == len(answer.token_ids) == 12
+
+    @pytest.mark.usefixtures("small_messages")
+    async def test_that_exceed_a_message_are_refused_and_can_be_streamed(
+        self, service: GeneratorService
+    ) -> None:
+        wanted = self.fields(logprobs=20)
+        call = service.Generate(pb.GenerateRequest(**wanted), UNHURRIED)
+        assert "for a stream" in (await violations(call))["stopping.max_new_tokens"]
+        stream = service.GenerateStream(pb.GenerateStreamRequest(**wanted), UNHURRIED)
+        events = [event async for event in stream]
+        assert events[-1].finished.usage.generated_tokens == 12
 
 
 async def test_what_cannot_be_counted_is_named(service: GeneratorService) -> None:

@@ -40,6 +40,10 @@ def test_a_token_knows_its_id_its_piece_and_its_characters(tiny_llama: LoadedMod
     assert (song.piece, "é the song"[song.start : song.end]) == ("Ġsong", " song")
 
 
+def test_an_id_that_the_vocabulary_does_not_name_has_an_empty_piece(tiny_phi3: LoadedModel) -> None:
+    assert tiny_phi3.tokenizer.pieces([32007, 32063, 1815]) == ["<|end|>", "", "▁Can"]
+
+
 @pytest.mark.parametrize("outside", [-1, 400, 2**31 - 1])
 def test_an_id_outside_the_vocabulary_is_named_with_its_place(
     tiny_llama: LoadedModel, outside: int

@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from services.generator.detokenizer import Detokenizer
 from services.generator.engine import job
 from services.generator.engine.cache import UnsupportedModelError
 from services.generator.engine.interface import (
+    Delta,
     Engine,
     FinishReason,
     GenerationError,
@@ -33,10 +35,11 @@ from tests.unit.generator.engine_suite import (
     ids_of,
     request,
 )
+from tests.unit.generator.logprobs_suite import LogprobsSuite
 from tests.unit.generator.same_texts import bytes_for
 
 
-class TestTorchEngine(InProcessSuite, EmbeddingSuite):
+class TestTorchEngine(InProcessSuite, EmbeddingSuite, LogprobsSuite):
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
 
@@ -85,6 +88,7 @@ class TestLittleMemory:
         engine = TorchEngine(tiny_llama, kv_bytes=bytes_for(tiny_llama, 2))
         try:
             events = await collect(engine, request(max_new_tokens=100))
+            assert engine.room == 2 * BLOCK_SIZE
             assert ending(events).generated_tokens == 2 * BLOCK_SIZE - len(PROMPT)
             assert ending(events).reason is FinishReason.LENGTH
             with pytest.raises(PromptTooLongError):
@@ -95,6 +99,52 @@ class TestLittleMemory:
     def test_that_holds_nothing_is_refused(self, tiny_llama: LoadedModel) -> None:
         with pytest.raises(KvBudgetError, match=f"give at least {bytes_for(tiny_llama, 1):,}"):
             TorchEngine(tiny_llama, kv_bytes=bytes_for(tiny_llama, 1) - 1)
+
+
+class TestTextsToEmbed:
+    async def test_are_computed_few_at_a_time_and_let_a_growing_text_have_its_turn(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        runs: list[str] = []
+        sizes: list[int] = []
+        model = tiny_llama.model
+        hooks = [
+            model.base_model.register_forward_pre_hook(lambda *_: runs.append("pass")),
+            # A pass has no need of the head, so it was a step.
+            model.lm_head.register_forward_hook(lambda *_: runs.append(runs.pop() and "step")),
+            model.get_input_embeddings().register_forward_hook(
+                lambda _, ids, __: sizes.append(ids[0].numel())
+            ),
+        ]
+        engine = TorchEngine(tiny_llama, limits=Limits(tokens=32))
+        try:
+            text = engine.generate(request(max_new_tokens=200))
+            async for event in text:
+                if isinstance(event, Delta):
+                    break
+            before = len(runs)
+            await asyncio.gather(*(engine.embed([(9,) * 16] * 10) for _ in range(2)))
+            during = runs[before:]
+            await text.aclose()
+        finally:
+            for hook in hooks:
+                hook.remove()
+            await engine.close()
+        assert max(sizes) <= 32
+        assert during.count("pass") == 10
+        growing = during[: len(during) - during[::-1].index("step")]
+        assert "pass" in growing
+        assert ("pass", "pass") not in pairwise(growing)
+
+    async def test_of_more_tokens_than_a_step_are_computed_alone(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        engine = TorchEngine(tiny_llama, limits=Limits(tokens=8))
+        try:
+            states = await engine.embed([(9,) * length for length in (100, 3, 2)])
+        finally:
+            await engine.close()
+        assert [len(rows) for rows in states] == [100, 3, 2]
 
 
 class TestAModelThatIsNoTransformerOfTheUsualKind:

@@ -27,45 +27,45 @@ from segue.generator.v1 import generation_pb2 as segue_dot_generator_dot_v1_dot_
 from segue.generator.v1 import model_pb2 as segue_dot_generator_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*segue/generator/v1/generator_service.proto\x12\x12segue.generator.v1\x1a\"segue/generator/v1/embedding.proto\x1a#segue/generator/v1/generation.proto\x1a\x1esegue/generator/v1/model.proto\"\x83\x02\n\x0fGenerateRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x05 \x01(\x0b\x32\x1c.segue.generator.v1.Stopping\x12\x18\n\x10return_full_text\x18\x06 \x01(\x08\x42\x07\n\x05input\"\x91\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x1b.segue.generator.v1.Started\x12.\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Finished\"\x89\x02\n\x15GenerateStreamRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x05 \x01(\x0b\x32\x1c.segue.generator.v1.Stopping\x12\x18\n\x10return_full_text\x18\x06 \x01(\x08\x42\x07\n\x05input\"\xaf\x01\n\x16GenerateStreamResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.segue.generator.v1.StartedH\x00\x12*\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x19.segue.generator.v1.DeltaH\x00\x12\x30\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"h\n\x0fTokenizeRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1a\n\x12\x61\x64\x64_special_tokens\x18\x02 \x01(\x08\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.segue.generator.v1.TokenKind\">\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\x05\x12\r\n\x05piece\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"=\n\x10TokenizeResponse\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.segue.generator.v1.Token\"=\n\x11\x44\x65tokenizeRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x05\x12\x1b\n\x13skip_special_tokens\x18\x02 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x8c\x01\n\x12\x43ountTokensRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x42\x07\n\x05input\"P\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\x05\x12\x11\n\tremaining\x18\x03 \x01(\x05\"\x88\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\x07pooling\x18\x02 \x01(\x0e\x32\x1b.segue.generator.v1.Pooling\x12\x16\n\tnormalize\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\rtoken_vectors\x18\x04 \x01(\x08\x42\x0c\n\n_normalize\"Q\n\rEmbedResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.segue.generator.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\"\x11\n\x0fGetModelRequest\"<\n\x10GetModelResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.segue.generator.v1.Model*k\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_KIND_WORD\x10\x01\x12\x18\n\x14TOKEN_KIND_CHARACTER\x10\x02\x12\x13\n\x0fTOKEN_KIND_BYTE\x10\x03\x32\x8d\x05\n\x10GeneratorService\x12U\n\x08Generate\x12#.segue.generator.v1.GenerateRequest\x1a$.segue.generator.v1.GenerateResponse\x12i\n\x0eGenerateStream\x12).segue.generator.v1.GenerateStreamRequest\x1a*.segue.generator.v1.GenerateStreamResponse0\x01\x12U\n\x08Tokenize\x12#.segue.generator.v1.TokenizeRequest\x1a$.segue.generator.v1.TokenizeResponse\x12[\n\nDetokenize\x12%.segue.generator.v1.DetokenizeRequest\x1a&.segue.generator.v1.DetokenizeResponse\x12^\n\x0b\x43ountTokens\x12&.segue.generator.v1.CountTokensRequest\x1a\'.segue.generator.v1.CountTokensResponse\x12L\n\x05\x45mbed\x12 .segue.generator.v1.EmbedRequest\x1a!.segue.generator.v1.EmbedResponse\x12U\n\x08GetModel\x12#.segue.generator.v1.GetModelRequest\x1a$.segue.generator.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*segue/generator/v1/generator_service.proto\x12\x12segue.generator.v1\x1a\"segue/generator/v1/embedding.proto\x1a#segue/generator/v1/generation.proto\x1a\x1esegue/generator/v1/model.proto\"\xa7\x02\n\x0fGenerateRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x05 \x01(\x0b\x32\x1c.segue.generator.v1.Stopping\x12\x18\n\x10return_full_text\x18\x06 \x01(\x08\x12\x15\n\x08logprobs\x18\x07 \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05inputB\x0b\n\t_logprobs\"\xc1\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x1b.segue.generator.v1.Started\x12.\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Finished\x12.\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1c.segue.generator.v1.Logprobs\"\xad\x02\n\x15GenerateStreamRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x12.\n\x08sampling\x18\x04 \x01(\x0b\x32\x1c.segue.generator.v1.Sampling\x12.\n\x08stopping\x18\x05 \x01(\x0b\x32\x1c.segue.generator.v1.Stopping\x12\x18\n\x10return_full_text\x18\x06 \x01(\x08\x12\x15\n\x08logprobs\x18\x07 \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05inputB\x0b\n\t_logprobs\"\xaf\x01\n\x16GenerateStreamResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.segue.generator.v1.StartedH\x00\x12*\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x19.segue.generator.v1.DeltaH\x00\x12\x30\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"h\n\x0fTokenizeRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1a\n\x12\x61\x64\x64_special_tokens\x18\x02 \x01(\x08\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.segue.generator.v1.TokenKind\">\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\x05\x12\r\n\x05piece\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"=\n\x10TokenizeResponse\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.segue.generator.v1.Token\"=\n\x11\x44\x65tokenizeRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x05\x12\x1b\n\x13skip_special_tokens\x18\x02 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x8c\x01\n\x12\x43ountTokensRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.segue.generator.v1.ChatH\x00\x12\x31\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x1c.segue.generator.v1.TokenIdsH\x00\x42\x07\n\x05input\"P\n\x13\x43ountTokensResponse\x12\x0e\n\x06tokens\x18\x01 \x01(\x05\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\x05\x12\x11\n\tremaining\x18\x03 \x01(\x05\"\x88\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\x07pooling\x18\x02 \x01(\x0e\x32\x1b.segue.generator.v1.Pooling\x12\x16\n\tnormalize\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\rtoken_vectors\x18\x04 \x01(\x08\x42\x0c\n\n_normalize\"Q\n\rEmbedResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.segue.generator.v1.Embedding\x12\r\n\x05model\x18\x02 \x01(\t\"\x11\n\x0fGetModelRequest\"<\n\x10GetModelResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.segue.generator.v1.Model*k\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_KIND_WORD\x10\x01\x12\x18\n\x14TOKEN_KIND_CHARACTER\x10\x02\x12\x13\n\x0fTOKEN_KIND_BYTE\x10\x03\x32\x8d\x05\n\x10GeneratorService\x12U\n\x08Generate\x12#.segue.generator.v1.GenerateRequest\x1a$.segue.generator.v1.GenerateResponse\x12i\n\x0eGenerateStream\x12).segue.generator.v1.GenerateStreamRequest\x1a*.segue.generator.v1.GenerateStreamResponse0\x01\x12U\n\x08Tokenize\x12#.segue.generator.v1.TokenizeRequest\x1a$.segue.generator.v1.TokenizeResponse\x12[\n\nDetokenize\x12%.segue.generator.v1.DetokenizeRequest\x1a&.segue.generator.v1.DetokenizeResponse\x12^\n\x0b\x43ountTokens\x12&.segue.generator.v1.CountTokensRequest\x1a\'.segue.generator.v1.CountTokensResponse\x12L\n\x05\x45mbed\x12 .segue.generator.v1.EmbedRequest\x1a!.segue.generator.v1.EmbedResponse\x12U\n\x08GetModel\x12#.segue.generator.v1.GetModelRequest\x1a$.segue.generator.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'segue.generator.v1.generator_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENKIND']._serialized_start=1887
-  _globals['_TOKENKIND']._serialized_end=1994
+  _globals['_TOKENKIND']._serialized_start=2007
+  _globals['_TOKENKIND']._serialized_end=2114
   _globals['_GENERATEREQUEST']._serialized_start=172
-  _globals['_GENERATEREQUEST']._serialized_end=431
-  _globals['_GENERATERESPONSE']._serialized_start=434
-  _globals['_GENERATERESPONSE']._serialized_end=579
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=582
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=847
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=850
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1025
-  _globals['_TOKENIZEREQUEST']._serialized_start=1027
-  _globals['_TOKENIZEREQUEST']._serialized_end=1131
-  _globals['_TOKEN']._serialized_start=1133
-  _globals['_TOKEN']._serialized_end=1195
-  _globals['_TOKENIZERESPONSE']._serialized_start=1197
-  _globals['_TOKENIZERESPONSE']._serialized_end=1258
-  _globals['_DETOKENIZEREQUEST']._serialized_start=1260
-  _globals['_DETOKENIZEREQUEST']._serialized_end=1321
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1323
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1357
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1360
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1500
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1502
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1582
-  _globals['_EMBEDREQUEST']._serialized_start=1585
-  _globals['_EMBEDREQUEST']._serialized_end=1721
-  _globals['_EMBEDRESPONSE']._serialized_start=1723
-  _globals['_EMBEDRESPONSE']._serialized_end=1804
-  _globals['_GETMODELREQUEST']._serialized_start=1806
-  _globals['_GETMODELREQUEST']._serialized_end=1823
-  _globals['_GETMODELRESPONSE']._serialized_start=1825
-  _globals['_GETMODELRESPONSE']._serialized_end=1885
-  _globals['_GENERATORSERVICE']._serialized_start=1997
-  _globals['_GENERATORSERVICE']._serialized_end=2650
+  _globals['_GENERATEREQUEST']._serialized_end=467
+  _globals['_GENERATERESPONSE']._serialized_start=470
+  _globals['_GENERATERESPONSE']._serialized_end=663
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=666
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=967
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=970
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1145
+  _globals['_TOKENIZEREQUEST']._serialized_start=1147
+  _globals['_TOKENIZEREQUEST']._serialized_end=1251
+  _globals['_TOKEN']._serialized_start=1253
+  _globals['_TOKEN']._serialized_end=1315
+  _globals['_TOKENIZERESPONSE']._serialized_start=1317
+  _globals['_TOKENIZERESPONSE']._serialized_end=1378
+  _globals['_DETOKENIZEREQUEST']._serialized_start=1380
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1441
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1443
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1477
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1480
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1620
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1622
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1702
+  _globals['_EMBEDREQUEST']._serialized_start=1705
+  _globals['_EMBEDREQUEST']._serialized_end=1841
+  _globals['_EMBEDRESPONSE']._serialized_start=1843
+  _globals['_EMBEDRESPONSE']._serialized_end=1924
+  _globals['_GETMODELREQUEST']._serialized_start=1926
+  _globals['_GETMODELREQUEST']._serialized_end=1943
+  _globals['_GETMODELRESPONSE']._serialized_start=1945
+  _globals['_GETMODELRESPONSE']._serialized_end=2005
+  _globals['_GENERATORSERVICE']._serialized_start=2117
+  _globals['_GENERATORSERVICE']._serialized_end=2770
 # @@protoc_insertion_point(module_scope)

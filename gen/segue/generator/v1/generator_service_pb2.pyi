@@ -66,10 +66,15 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
     RETURN_FULL_TEXT_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """Text, 1 to 1,000,000 characters, given to the model as it is."""
     return_full_text: _builtins.bool
     """Begin the text with the prompt. Not possible with a chat."""
+    logprobs: _builtins.int
+    """Tell how likely each generated token was, and as many of the likeliest tokens in its place, 0 to
+    20. When not set, neither is told.
+    """
     @_builtins.property
     def chat(self) -> _generation_pb2.Chat:
         """A chat to be answered."""
@@ -95,13 +100,19 @@ class GenerateRequest(_message.Message):
         sampling: _generation_pb2.Sampling | None = ...,
         stopping: _generation_pb2.Stopping | None = ...,
         return_full_text: _builtins.bool = ...,
+        logprobs: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "chat", b"chat", "input", b"input", "logprobs", b"logprobs", "prompt", b"prompt", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "return_full_text", b"return_full_text", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "chat", b"chat", "input", b"input", "logprobs", b"logprobs", "prompt", b"prompt", "return_full_text", b"return_full_text", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
+    _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "chat", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprobs) -> _WhichOneofReturnType__logprobs | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
@@ -116,6 +127,7 @@ class GenerateResponse(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text."""
     @_builtins.property
@@ -130,6 +142,10 @@ class GenerateResponse(_message.Message):
     def finished(self) -> _generation_pb2.Finished:
         """How it ended; the reason is END_OF_SEQUENCE, STOP_STRING or LENGTH."""
 
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Logprobs]:
+        """When asked for, one for each of `token_ids`, in their order."""
+
     def __init__(
         self,
         *,
@@ -137,10 +153,11 @@ class GenerateResponse(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         started: _generation_pb2.Started | None = ...,
         finished: _generation_pb2.Finished | None = ...,
+        logprobs: _abc.Iterable[_generation_pb2.Logprobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "started", b"started", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "logprobs", b"logprobs", "started", b"started", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -158,10 +175,15 @@ class GenerateStreamRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
     RETURN_FULL_TEXT_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """Text, 1 to 1,000,000 characters, given to the model as it is."""
     return_full_text: _builtins.bool
     """Begin the text with the prompt. Not possible with a chat."""
+    logprobs: _builtins.int
+    """Tell how likely each generated token was, and as many of the likeliest tokens in its place, 0 to
+    20. When not set, neither is told.
+    """
     @_builtins.property
     def chat(self) -> _generation_pb2.Chat:
         """A chat to be answered."""
@@ -187,13 +209,19 @@ class GenerateStreamRequest(_message.Message):
         sampling: _generation_pb2.Sampling | None = ...,
         stopping: _generation_pb2.Stopping | None = ...,
         return_full_text: _builtins.bool = ...,
+        logprobs: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "chat", b"chat", "input", b"input", "logprobs", b"logprobs", "prompt", b"prompt", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "return_full_text", b"return_full_text", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "chat", b"chat", "input", b"input", "logprobs", b"logprobs", "prompt", b"prompt", "return_full_text", b"return_full_text", "sampling", b"sampling", "stopping", b"stopping", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
+    _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "chat", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprobs) -> _WhichOneofReturnType__logprobs | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___GenerateStreamRequest: _TypeAlias = GenerateStreamRequest  # noqa: Y015
@@ -430,9 +458,11 @@ class CountTokensResponse(_message.Message):
     tokens: _builtins.int
     """Tokens of the input."""
     context_length: _builtins.int
-    """Most tokens of prompt and text together."""
+    """Most tokens of prompt and text together: the model's context, or what the server has memory for
+    where that is less.
+    """
     remaining: _builtins.int
-    """Tokens that the context leaves for a text; 0 when the input fills it or exceeds it."""
+    """Tokens that this leaves for a text; 0 when the input fills it or exceeds it."""
     def __init__(
         self,
         *,

@@ -42,9 +42,9 @@ class GeneratorServiceStub:
     """Generates a whole text. A client that goes away, or whose deadline passes, stops the model
     within one token.
 
-    Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-    leaves no room in the model's context or in the memory that the server has for it;
-    RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+    Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
+    leaves no room in the model's context or in the memory that the server has for it, or an answer
+    that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
     requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
     """
     GenerateStream: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]
@@ -53,7 +53,8 @@ class GeneratorServiceStub:
     sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
     is met a moment early, so that `finished` still arrives.
 
-    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
+    answer is too large here.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]
     """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
@@ -105,9 +106,9 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Generates a whole text. A client that goes away, or whose deadline passes, stops the model
     within one token.
 
-    Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-    leaves no room in the model's context or in the memory that the server has for it;
-    RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+    Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
+    leaves no room in the model's context or in the memory that the server has for it, or an answer
+    that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
     requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
     """
     GenerateStream: _aio.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]  # type: ignore[assignment]
@@ -116,7 +117,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
     is met a moment early, so that `finished` still arrives.
 
-    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
+    answer is too large here.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
@@ -171,9 +173,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Generates a whole text. A client that goes away, or whose deadline passes, stops the model
         within one token.
 
-        Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
-        leaves no room in the model's context or in the memory that the server has for it;
-        RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
+        Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
+        leaves no room in the model's context or in the memory that the server has for it, or an answer
+        that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
         requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
         """
 
@@ -188,7 +190,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
         is met a moment early, so that `finished` still arrives.
 
-        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
+        answer is too large here.
         """
 
     @_abc_1.abstractmethod
