@@ -1,7 +1,8 @@
-# Everything runs in .venv, or .venv-vllm, which each target makes and keeps up to date itself.
+# Everything runs in .venv, .venv-vllm or .venv-llama, which each target makes and keeps up to date
+# itself.
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-vllm unit lint format proto breaking evaluate clean \
-  bench-recommender bench-training bench-search bench-overload
+  bench-recommender bench-training bench-search bench-overload bench-generator
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -36,6 +37,14 @@ help: ## say what there is
 	@$(VLLM_PIP) --constraint constraints-vllm.txt torch
 	@$(VLLM_PIP) --no-deps --requirement constraints-vllm.txt
 	@$(VLLM_PIP) --no-deps --editable .
+	@touch $@
+
+# llama.cpp, which the generator is measured against, is compiled for this very machine.
+.venv-llama/ready: Makefile
+	@echo "setting up .venv-llama (compiling llama.cpp takes several minutes)"
+	@test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
+	@CMAKE_ARGS=-DGGML_NATIVE=ON .venv-llama/bin/python -m pip --disable-pip-version-check \
+	  install --quiet --constraint constraints.txt llama-cpp-python==0.3.36
 	@touch $@
 
 clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready
@@ -89,5 +98,8 @@ bench-search: .venv/ready ## milliseconds and quality of search; DATA=folder
 bench-overload: .venv/ready ## first tokens and refusals when ten times too many clients come
 	@$(BIN)/python -m benchmarks.overload
 
+bench-generator: .venv/ready .venv-vllm/ready .venv-llama/ready ## tokens a second, next to vLLM and llama.cpp
+	@$(BIN)/python -m benchmarks.generator
+
 clean: ## remove what these targets made
-	rm -rf .venv .venv-vllm .segue clients/node/node_modules
+	rm -rf .venv .venv-vllm .venv-llama .segue clients/node/node_modules
