@@ -36,8 +36,6 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     # The threads of gRPC do not survive a fork.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    # On a CPU all cores compute; by default one would be kept for this process, which needs little.
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
 }
 # vLLM reads these when it is imported and when it starts processes; what is set by hand stands.
 for _name, _value in _ENVIRONMENT.items():
@@ -52,9 +50,6 @@ from vllm.v1.engine.async_llm import AsyncLLM  # noqa: E402
 
 _CPU_BYTES = 2**30
 _HOTTEST = 2.0  # vLLM takes no higher temperature
-
-# How long vLLM's processes may take to end before they are killed.
-_END_S = 15.0
 
 
 class VllmEngine(QueuedEngine):
@@ -136,7 +131,9 @@ class VllmEngine(QueuedEngine):
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await asyncio.to_thread(self._llm.shutdown, _END_S)
+        if self._llm is not None:
+            llm, self._llm = self._llm, None  # one that is there at Python's end complains
+            await asyncio.to_thread(llm.shutdown)  # it kills what does not end within seconds
 
     def _admit(self, request: GenerationRequest) -> Job:
         if request.sampling.do_sample and request.sampling.temperature > _HOTTEST:
@@ -147,9 +144,9 @@ class VllmEngine(QueuedEngine):
         return super()._admit(request)
 
     def _check_room(self) -> None:
+        super()._check_room()
         if self._llm.errored:
             raise EngineClosedError
-        super()._check_room()
 
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._run(job))
