@@ -32,6 +32,8 @@ from services.generator.engine.interface import (
 )
 from services.generator.engine.vllm_engine import VllmEngine
 from services.generator.models import LoadedModel, load
+from services.generator.settings import GeneratorSettings
+from serving.environment import prepared
 from tests.unit.generator.engine_suite import EngineSuite, Held, collect, ending, ids_of, request
 from tests.unit.generator.forced_tokens import FORCED
 
@@ -54,7 +56,8 @@ def started(loaded: LoadedModel, **arguments: Any) -> VllmEngine:
 async def engines() -> AsyncIterator[None]:
     """Keep those that tests share until the last has run."""
     TestVllmEngine.shared = {}
-    yield
+    with prepared(GeneratorSettings(engine="vllm")):
+        yield
     for engine in TestVllmEngine.shared.values():
         await engine.close()
 
