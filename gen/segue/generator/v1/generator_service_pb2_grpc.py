@@ -90,8 +90,9 @@ class GeneratorServiceServicer:
 
         Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
         leaves no room in the model's context or in the memory that the server has for it, or an answer
-        that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-        requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+        that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
+        `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
+        model failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,8 +104,8 @@ class GeneratorServiceServicer:
         sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
         is met a moment early, so that `finished` still arrives.
 
-        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
-        answer is too large here.
+        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no answer
+        is too large here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,9 @@ class GeneratorServiceStub:
 
     Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
     leaves no room in the model's context or in the memory that the server has for it, or an answer
-    that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-    requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+    that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
+    `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
+    model failed.
     """
     GenerateStream: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]
     """Generates a text and sends it while it grows: one `started`, any number of `delta`, one
@@ -53,8 +54,8 @@ class GeneratorServiceStub:
     sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
     is met a moment early, so that `finished` still arrives.
 
-    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
-    answer is too large here.
+    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no answer
+    is too large here.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]
     """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
@@ -108,8 +109,9 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
 
     Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
     leaves no room in the model's context or in the memory that the server has for it, or an answer
-    that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-    requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+    that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
+    `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
+    model failed.
     """
     GenerateStream: _aio.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]  # type: ignore[assignment]
     """Generates a text and sends it while it grows: one `started`, any number of `delta`, one
@@ -117,8 +119,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
     is met a moment early, so that `finished` still arrives.
 
-    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
-    answer is too large here.
+    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no answer
+    is too large here.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
@@ -175,8 +177,9 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, a prompt that
         leaves no room in the model's context or in the memory that the server has for it, or an answer
-        that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-        requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+        that is larger than the server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and
+        `google.rpc.QuotaFailure`, when too many requests wait; DEADLINE_EXCEEDED; INTERNAL when the
+        model failed.
         """
 
     @_abc_1.abstractmethod
@@ -190,8 +193,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
         is met a moment early, so that `finished` still arrives.
 
-        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no
-        answer is too large here.
+        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`; no answer
+        is too large here.
         """
 
     @_abc_1.abstractmethod
