@@ -18,7 +18,8 @@ class Likelihoods:
 
     def __init__(self, logits: torch.Tensor, counts: Sequence[int | None]) -> None:
         self._counts = {row: count for row, count in enumerate(counts) if count is not None}
-        self._logprobs = logits[list(self._counts)].float().log_softmax(dim=-1)
+        if self._counts:
+            self._logprobs = logits[list(self._counts)].float().log_softmax(dim=-1)
 
     def of(self, tokens: Sequence[int]) -> list[Logprobs | None]:
         """Tell of the tokens that were chosen, one of each row; None where nothing is told."""

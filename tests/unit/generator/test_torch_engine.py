@@ -15,7 +15,6 @@ from services.generator.detokenizer import Detokenizer
 from services.generator.engine import job
 from services.generator.engine.cache import UnsupportedModelError
 from services.generator.engine.interface import (
-    Delta,
     Engine,
     FinishReason,
     GenerationError,
@@ -118,21 +117,15 @@ class TestTextsToEmbed:
         ]
         engine = TorchEngine(tiny_llama, limits=Limits(tokens=32))
         try:
-            text = engine.generate(request(max_new_tokens=200))
-            async for event in text:
-                if isinstance(event, Delta):
-                    break
-            before = len(runs)
-            await asyncio.gather(*(engine.embed([(9,) * 16] * 10) for _ in range(2)))
-            during = runs[before:]
-            await text.aclose()
+            vectors = [engine.embed([(9,) * 16] * 10) for _ in range(2)]
+            await asyncio.gather(collect(engine, request(max_new_tokens=200)), *vectors)
         finally:
+            await engine.close()
             for hook in hooks:
                 hook.remove()
-            await engine.close()
         assert max(sizes) <= 32
-        assert during.count("pass") == 10
-        growing = during[: len(during) - during[::-1].index("step")]
+        assert runs.count("pass") == 10
+        growing = runs[: len(runs) - runs[::-1].index("step")]
         assert "pass" in growing
         assert ("pass", "pass") not in pairwise(growing)
 
