@@ -9,8 +9,9 @@ What vLLM reads from the environment is set by `GeneratorSettings.environment`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from uuid import uuid4
 from transformers.utils.hub import cached_file
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
+from vllm.logprobs import Logprob
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -28,6 +30,8 @@ from services.generator.engine.interface import (
     EngineClosedError,
     EngineStartError,
     GenerationRequest,
+    Logprobs,
+    TokenLogprob,
     UnsupportedError,
 )
 from services.generator.engine.job import Job
@@ -158,8 +162,8 @@ class VllmEngine(QueuedEngine):
             async for output in outputs:
                 if not job.begun and not _admitted(job, output):
                     return
-                for token_id in output.outputs[0].token_ids:
-                    job.put(token_id)
+                for token_id, told in _tokens(output):
+                    job.put(token_id, _logprobs(token_id, told, job.request.logprobs))
                     if job.over():
                         return
 
@@ -192,6 +196,7 @@ class VllmEngine(QueuedEngine):
             min_tokens=0 if stopping.ignore_eos else min(stopping.min_new_tokens, most),
             stop_token_ids=None if stopping.ignore_eos else sorted(self._loaded.stop_ids),
             ignore_eos=stopping.ignore_eos,
+            logprobs=job.request.logprobs,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
@@ -204,6 +209,24 @@ def _admitted(job: Job, output: RequestOutput) -> bool:
     scheduled = output.metrics.scheduled_ts if output.metrics else None
     job.begin(cached_tokens=output.num_cached_tokens or 0, at=scheduled)
     return True
+
+
+_Told = Mapping[int, Logprob] | None
+
+
+def _tokens(output: RequestOutput) -> Iterator[tuple[int, _Told]]:
+    """The new tokens, each with what vLLM tells of the likeliest ones, if that was asked."""
+    new = output.outputs[0]
+    return zip(new.token_ids, new.logprobs or repeat(None), strict=False)
+
+
+def _logprobs(token_id: int, told: _Told, count: int | None) -> Logprobs | None:
+    """What vLLM tells in our words; it puts the chosen token among the likeliest in any case."""
+    if told is None or count is None:
+        return None
+    likely = sorted(told.items(), key=lambda one: -one[1].logprob)[:count]
+    top = tuple(TokenLogprob(each, one.logprob) for each, one in likely)
+    return Logprobs(TokenLogprob(token_id, told[token_id].logprob), top)
 
 
 def _folder(loaded: LoadedModel) -> Path:

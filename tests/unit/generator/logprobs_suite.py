@@ -78,7 +78,7 @@ class LogprobsSuite(EngineMaker):
         self, tiny_llama: LoadedModel
     ) -> None:
         sampling = Sampling(
-            do_sample=True, temperature=3.0, top_k=9, top_p=0.9, repetition_penalty=3.0, seed=1
+            do_sample=True, temperature=2.0, top_k=9, top_p=0.9, repetition_penalty=3.0, seed=1
         )
         wanted = request(sampling=sampling, ignore_eos=False, min_new_tokens=12)
         async with self.engine(tiny_llama) as engine:

@@ -36,6 +36,7 @@ from services.generator.settings import GeneratorSettings
 from serving.environment import prepared
 from tests.unit.generator.engine_suite import EngineSuite, Held, collect, ending, ids_of, request
 from tests.unit.generator.forced_tokens import FORCED
+from tests.unit.generator.logprobs_suite import LogprobsSuite
 
 # Engines take long to start, so tests share them, and so the loop that they live in.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -76,7 +77,7 @@ def before_outputs(action: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-class TestVllmEngine(EngineSuite):
+class TestVllmEngine(EngineSuite, LogprobsSuite):
     shared: dict[str, VllmEngine]  # by their models' names
 
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
