@@ -208,7 +208,9 @@ async def test_texts_fail_and_none_is_taken_once_vllms_processes_are_dead(
             async for _ in stream:
                 pass
         assert died.is_set()
+        died.clear()
         with pytest.raises(EngineClosedError):
             await collect(engine, request())
+        assert died.is_set()
     finally:
         await engine.close()
