@@ -26,7 +26,9 @@ from services.generator.engine.interface import (
     Engine,
     EngineClosedError,
     EngineStartError,
+    FinishReason,
     GenerationError,
+    PromptTooLongError,
     Sampling,
     UnsupportedError,
 )
@@ -41,12 +43,12 @@ from tests.unit.generator.forced_tokens import FORCED
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def started(loaded: LoadedModel, **arguments: Any) -> VllmEngine:
+def started(loaded: LoadedModel, *, kv_bytes: int = 2**24, **arguments: Any) -> VllmEngine:
     """An engine without what takes long to prepare and changes no token."""
     return VllmEngine(
         loaded,
         enforce_eager=True,
-        kv_bytes=2**24,
+        kv_bytes=kv_bytes,
         logits_processors=["tests.unit.generator.forced_tokens:ForcedTokens"],
         **arguments,
     )
@@ -186,6 +188,22 @@ async def test_the_beginning_of_a_prompt_that_came_before_is_not_computed_again(
     assert ending(first).cached_tokens == 0
     assert ending(again).cached_tokens == 128  # a whole block of vLLM's on a CPU
     assert ids_of(first) == ids_of(again)
+
+
+async def test_little_memory_bounds_what_fits_and_refuses_the_rest(
+    tiny_llama: LoadedModel,
+) -> None:
+    # Keys and values of a token take 1 KiB, and vLLM's blocks on a CPU have 128 tokens.
+    engine = started(tiny_llama, kv_bytes=2 * 128 * 1024)
+    try:
+        finished = ending(await collect(engine, request(max_new_tokens=250)))
+        room = finished.prompt_tokens + finished.generated_tokens
+        assert finished.reason is FinishReason.LENGTH
+        assert room < tiny_llama.description.context_length
+        with pytest.raises(PromptTooLongError, match=f"may have {room} together"):
+            await collect(engine, replace(request(), prompt_ids=(9,) * room))
+    finally:
+        await engine.close()
 
 
 async def test_a_model_that_vllm_cannot_run_is_told(tiny_llama: LoadedModel) -> None:
