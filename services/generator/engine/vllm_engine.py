@@ -61,8 +61,8 @@ class VllmEngine(QueuedEngine):
         max_running: Most texts that grow at a time.
         kv_bytes: Memory for keys and values, on each device; by default 1 GiB on a CPU, and what
             vLLM takes on GPUs. Where it holds less than a context, texts end sooner.
-        died: Called when vLLM's processes have died, which no engine survives: texts fail, and no
-            request is taken any more.
+        died: Called when a text or a request finds that vLLM's processes have died. The texts
+            fail then, and no request is taken any more.
         arguments: Other arguments of vLLM's `AsyncEngineArgs`, such as `tensor_parallel_size`.
 
     Raises:
@@ -137,6 +137,7 @@ class VllmEngine(QueuedEngine):
     def _check_room(self) -> None:
         super()._check_room()
         if self._llm.errored:
+            self._died()
             raise EngineClosedError
 
     def _begin(self, job: Job) -> None:

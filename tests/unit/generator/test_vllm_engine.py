@@ -26,7 +26,9 @@ from services.generator.engine.interface import (
     Engine,
     EngineClosedError,
     EngineStartError,
+    FinishReason,
     GenerationError,
+    PromptTooLongError,
     Sampling,
     UnsupportedError,
 )
@@ -42,12 +44,12 @@ from tests.unit.generator.logprobs_suite import LogprobsSuite
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-def started(loaded: LoadedModel, **arguments: Any) -> VllmEngine:
+def started(loaded: LoadedModel, *, kv_bytes: int = 2**24, **arguments: Any) -> VllmEngine:
     """An engine without what takes long to prepare and changes no token."""
     return VllmEngine(
         loaded,
         enforce_eager=True,
-        kv_bytes=2**24,
+        kv_bytes=kv_bytes,
         logits_processors=["tests.unit.generator.forced_tokens:ForcedTokens"],
         **arguments,
     )
@@ -189,6 +191,22 @@ async def test_the_beginning_of_a_prompt_that_came_before_is_not_computed_again(
     assert ids_of(first) == ids_of(again)
 
 
+async def test_little_memory_bounds_what_fits_and_refuses_the_rest(
+    tiny_llama: LoadedModel,
+) -> None:
+    # Keys and values of a token take 1 KiB, and vLLM's blocks on a CPU have 128 tokens.
+    engine = started(tiny_llama, kv_bytes=2 * 128 * 1024)
+    try:
+        finished = ending(await collect(engine, request(max_new_tokens=250)))
+        room = finished.prompt_tokens + finished.generated_tokens
+        assert finished.reason is FinishReason.LENGTH
+        assert room < tiny_llama.description.context_length
+        with pytest.raises(PromptTooLongError, match=f"may have {room} together"):
+            await collect(engine, replace(request(), prompt_ids=(9,) * room))
+    finally:
+        await engine.close()
+
+
 async def test_a_model_that_vllm_cannot_run_is_told(tiny_llama: LoadedModel) -> None:
     with pytest.raises(EngineStartError, match="vLLM cannot run tiny-llama: "):
         started(tiny_llama, tensor_parallel_size=3)
@@ -209,7 +227,9 @@ async def test_texts_fail_and_none_is_taken_once_vllms_processes_are_dead(
             async for _ in stream:
                 pass
         assert died.is_set()
+        died.clear()
         with pytest.raises(EngineClosedError):
             await collect(engine, request())
+        assert died.is_set()
     finally:
         await engine.close()
