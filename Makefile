@@ -1,11 +1,13 @@
-# Everything runs in .venv, or .venv-vllm, which each target makes and keeps up to date itself.
+# Everything runs in .venv, .venv-vllm or .venv-llama, which each target makes and keeps up to date
+# itself.
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-vllm unit lint format proto breaking evaluate clean \
-  bench-recommender bench-training bench-search
+  bench-recommender bench-training bench-search bench-generator
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+LLAMA_PIP := .venv-llama/bin/python -m pip --disable-pip-version-check install --quiet
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 export SEGUE_HOME ?= $(CURDIR)/.segue
 
@@ -36,6 +38,16 @@ help: ## say what there is
 	@$(VLLM_PIP) --constraint constraints-vllm.txt torch
 	@$(VLLM_PIP) --no-deps --requirement constraints-vllm.txt
 	@$(VLLM_PIP) --no-deps --editable .
+	@touch $@
+
+# llama.cpp, which the generator is measured against, is compiled for this very machine; a wheel in
+# pip's cache may be for another. The flags are for AMX: GCC 12.2 takes it that of the 64 bytes that
+# configure its tiles only 8 are read, and drops the others, so that llama.cpp crashes.
+.venv-llama/ready: Makefile
+	@echo "setting up .venv-llama (compiling llama.cpp takes several minutes)"
+	@test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
+	@CMAKE_ARGS=-DGGML_NATIVE=ON CXXFLAGS='-fno-tree-dse -fno-dse' $(LLAMA_PIP) --no-cache-dir \
+	  --constraint constraints.txt llama-cpp-python==0.3.36
 	@touch $@
 
 clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready
@@ -86,5 +98,8 @@ bench-training: .venv/ready ## words a second, next to bare gensim
 bench-search: .venv/ready ## milliseconds and quality of search; DATA=folder
 	@$(BIN)/python -m benchmarks.search '$(DATA)'
 
+bench-generator: .venv/ready .venv-vllm/ready .venv-llama/ready ## tokens a second, next to vLLM and llama.cpp
+	@$(BIN)/python -m benchmarks.generator
+
 clean: ## remove what these targets made
-	rm -rf .venv .venv-vllm .segue clients/node/node_modules
+	rm -rf .venv .venv-vllm .venv-llama .segue clients/node/node_modules

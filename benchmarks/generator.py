@@ -8,6 +8,7 @@ which is to its advantage. Of vLLM's two types the faster counts. The last line 
 """
 
 import asyncio
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -135,6 +136,7 @@ def main(
     ] = None,
 ) -> None:
     """Measure, write a page with plots, and print tables and a line of JSON."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the servers would live on
     console = Console(highlight=False, soft_wrap=True)
     home = HomeSettings().home
     page = plot or home / "generator.html"
