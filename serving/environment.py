@@ -16,8 +16,11 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def prepared(settings: ServerSettings) -> Iterator[None]:
     """Bound the threads of BLAS and OpenMP, and give metrics of several processes a folder.
 
-    Enter this before numpy or prometheus_client is imported; it ends with the server.
+    What a server's other libraries want is set too, where it is not set already. Enter this before
+    numpy or prometheus_client is imported; it ends with the server.
     """
+    for name, value in settings.environment().items():
+        os.environ.setdefault(name, value)
     if settings.threads is not None:
         os.environ.update(dict.fromkeys(_THREADS, str(settings.threads)))
     if settings.processes == 1:

@@ -67,6 +67,10 @@ class ServerSettings(BaseSettings):
     shutdown_grace_s: float = Field(default=30.0, ge=0)
     """Seconds that running streams may take to finish after SIGTERM."""
 
+    def environment(self) -> dict[str, str]:
+        """What the server's libraries should find in the environment, unless it is set there."""
+        return {}
+
 
 def read_settings(settings: type[Settings], arguments: list[str], program: str) -> Settings:
     """Read settings from flags, then the environment, then defaults.

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import logging
+import signal
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -327,10 +328,17 @@ def _vllm_engine(loaded: models.LoadedModel, settings: GeneratorSettings) -> Eng
         settings.max_waiting,
         settings.max_running,
         kv_bytes=settings.kv_bytes,
+        died=_stop_serving,
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def _stop_serving() -> None:
+    """End this server as an operator would, so that whoever keeps it running starts it anew."""
+    _log.critical("the engine's processes have died, and this server ends")
+    signal.raise_signal(signal.SIGTERM)
 
 
 async def _warm_up(engine: Engine, loaded: models.LoadedModel) -> None:

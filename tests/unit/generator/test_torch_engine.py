@@ -31,7 +31,7 @@ from tests.tiny_models import GEMMA2
 from tests.unit.generator.embedding_suite import EmbeddingSuite
 from tests.unit.generator.engine_suite import (
     PROMPT,
-    EngineSuite,
+    InProcessSuite,
     collect,
     ending,
     ids_of,
@@ -39,7 +39,7 @@ from tests.unit.generator.engine_suite import (
 )
 
 
-class TestTorchEngine(EngineSuite, EmbeddingSuite):
+class TestTorchEngine(InProcessSuite, EmbeddingSuite):
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import GatewaySettings
+from services.generator.settings import GeneratorSettings
 from services.recommender.settings import RecommenderSettings
 from serving.environment import METRICS_FOLDER, prepared
 from serving.settings import ServerSettings, read_settings
@@ -30,6 +31,19 @@ def test_the_recommender_has_one_thread_for_each_product_unless_told_otherwise()
         assert [os.environ[name] for name in THREADS] == ["1", "1"]
     with prepared(settings_of(RecommenderSettings, "--threads=3")):
         assert [os.environ[name] for name in THREADS] == ["3", "3"]
+
+
+def test_vllm_reports_nothing_of_its_use_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("VLLM_NO_USAGE_STATS", raising=False)
+    with prepared(settings_of(GeneratorSettings)):
+        assert "VLLM_NO_USAGE_STATS" not in os.environ
+    with prepared(settings_of(GeneratorSettings, "--engine=vllm")):
+        assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
+    os.environ["VLLM_NO_USAGE_STATS"] = "0"
+    with prepared(settings_of(GeneratorSettings, "--engine=vllm")):
+        assert os.environ["VLLM_NO_USAGE_STATS"] == "0"
 
 
 def test_other_servers_leave_threads_as_they_are() -> None:

@@ -91,7 +91,8 @@ class GeneratorServiceServicer:
         Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
         leaves no room in the model's context or in the memory that the server has for it;
         RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-        requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+        requests wait; DEADLINE_EXCEEDED; UNIMPLEMENTED for a temperature that the server's engine does
+        not know (vLLM's ends at 2); INTERNAL when the model failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +104,8 @@ class GeneratorServiceServicer:
         sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
         is met a moment early, so that `finished` still arrives.
 
-        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+        Errors, before `started`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNIMPLEMENTED as for
+        `Generate`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +151,8 @@ class GeneratorServiceServicer:
         Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
         model's context holds, texts of too many tokens together, or an answer that is larger than the
         server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
-        when too many requests wait; INTERNAL when the model failed.
+        when too many requests wait; UNIMPLEMENTED when the server's engine only generates, as vLLM's
+        does; INTERNAL when the model failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

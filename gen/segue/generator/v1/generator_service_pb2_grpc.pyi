@@ -45,7 +45,8 @@ class GeneratorServiceStub:
     Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
     leaves no room in the model's context or in the memory that the server has for it;
     RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-    requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+    requests wait; DEADLINE_EXCEEDED; UNIMPLEMENTED for a temperature that the server's engine does
+    not know (vLLM's ends at 2); INTERNAL when the model failed.
     """
     GenerateStream: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]
     """Generates a text and sends it while it grows: one `started`, any number of `delta`, one
@@ -53,7 +54,8 @@ class GeneratorServiceStub:
     sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
     is met a moment early, so that `finished` still arrives.
 
-    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+    Errors, before `started`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNIMPLEMENTED as for
+    `Generate`.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]
     """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
@@ -83,7 +85,8 @@ class GeneratorServiceStub:
     Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
     model's context holds, texts of too many tokens together, or an answer that is larger than the
     server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
-    when too many requests wait; INTERNAL when the model failed.
+    when too many requests wait; UNIMPLEMENTED when the server's engine only generates, as vLLM's
+    does; INTERNAL when the model failed.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.GetModelRequest, _generator_service_pb2.GetModelResponse]
     """Describes the model that is being served.
@@ -108,7 +111,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
     leaves no room in the model's context or in the memory that the server has for it;
     RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-    requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+    requests wait; DEADLINE_EXCEEDED; UNIMPLEMENTED for a temperature that the server's engine does
+    not know (vLLM's ends at 2); INTERNAL when the model failed.
     """
     GenerateStream: _aio.UnaryStreamMultiCallable[_generator_service_pb2.GenerateStreamRequest, _generator_service_pb2.GenerateStreamResponse]  # type: ignore[assignment]
     """Generates a text and sends it while it grows: one `started`, any number of `delta`, one
@@ -116,7 +120,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
     is met a moment early, so that `finished` still arrives.
 
-    Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+    Errors, before `started`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNIMPLEMENTED as for
+    `Generate`.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.TokenizeRequest, _generator_service_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Cuts text into the model's tokens or, to compare, into words, characters or bytes.
@@ -146,7 +151,8 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
     model's context holds, texts of too many tokens together, or an answer that is larger than the
     server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
-    when too many requests wait; INTERNAL when the model failed.
+    when too many requests wait; UNIMPLEMENTED when the server's engine only generates, as vLLM's
+    does; INTERNAL when the model failed.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.GetModelRequest, _generator_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model that is being served.
@@ -174,7 +180,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT for a field out of range, no input, or more than one, or a prompt that
         leaves no room in the model's context or in the memory that the server has for it;
         RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`, when too many
-        requests wait; DEADLINE_EXCEEDED; INTERNAL when the model failed.
+        requests wait; DEADLINE_EXCEEDED; UNIMPLEMENTED for a temperature that the server's engine does
+        not know (vLLM's ends at 2); INTERNAL when the model failed.
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +195,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         sent, whatever ends the text is told in `finished` and the RPC itself ends with OK; a deadline
         is met a moment early, so that `finished` still arrives.
 
-        Errors, before `started`: INVALID_ARGUMENT and RESOURCE_EXHAUSTED as for `Generate`.
+        Errors, before `started`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNIMPLEMENTED as for
+        `Generate`.
         """
 
     @_abc_1.abstractmethod
@@ -242,7 +250,8 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT for a field out of range, a text of no token or of more than the
         model's context holds, texts of too many tokens together, or an answer that is larger than the
         server sends; RESOURCE_EXHAUSTED, with `google.rpc.RetryInfo` and `google.rpc.QuotaFailure`,
-        when too many requests wait; INTERNAL when the model failed.
+        when too many requests wait; UNIMPLEMENTED when the server's engine only generates, as vLLM's
+        does; INTERNAL when the model failed.
         """
 
     @_abc_1.abstractmethod
