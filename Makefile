@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+LLAMA_PIP := .venv-llama/bin/python -m pip --disable-pip-version-check install --quiet
 VLLM_PIP := .venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet
 export SEGUE_HOME ?= $(CURDIR)/.segue
 
@@ -39,12 +40,14 @@ help: ## say what there is
 	@$(VLLM_PIP) --no-deps --editable .
 	@touch $@
 
-# llama.cpp, which the generator is measured against, is compiled for this very machine.
+# llama.cpp, which the generator is measured against, is compiled for this very machine; a wheel in
+# pip's cache may be for another. The flags are for AMX: GCC 12.2 takes it that of the 64 bytes that
+# configure its tiles only 8 are read, and drops the others, so that llama.cpp crashes.
 .venv-llama/ready: Makefile
 	@echo "setting up .venv-llama (compiling llama.cpp takes several minutes)"
 	@test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
-	@CMAKE_ARGS=-DGGML_NATIVE=ON .venv-llama/bin/python -m pip --disable-pip-version-check \
-	  install --quiet --constraint constraints.txt llama-cpp-python==0.3.36
+	@CMAKE_ARGS=-DGGML_NATIVE=ON CXXFLAGS='-fno-tree-dse -fno-dse' $(LLAMA_PIP) --no-cache-dir \
+	  --constraint constraints.txt llama-cpp-python==0.3.36
 	@touch $@
 
 clients/node/node_modules: clients/node/package.json clients/node/package-lock.json .venv/ready

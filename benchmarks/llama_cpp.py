@@ -41,11 +41,11 @@ class Model:
         """Let so many texts grow, again and again for some seconds."""
         texts = Texts(self._model, self._vocabulary, streams)
         try:
-            texts.grow(list(islice(self._prompts, streams)))  # what is set up lazily is set up
+            texts.grow(list(islice(self._prompts, streams)), 2)  # sets up what is set up lazily
             steps: list[list[float]] = []
             begin = time.perf_counter()
             while (elapsed := time.perf_counter() - begin) < seconds:
-                steps.append(texts.grow(list(islice(self._prompts, streams))))
+                steps.append(texts.grow(list(islice(self._prompts, streams)), NEW_TOKENS))
         finally:
             texts.close()
         firsts = [first for first, *_ in steps]
@@ -74,13 +74,17 @@ class Texts:
         self._context = llama_cpp.llama_init_from_model(model, parameters)
         self._batch = llama_cpp.llama_batch_init(streams * _ROOM, 0, 1)
 
-    def grow(self, texts: Sequence[list[int]]) -> list[float]:
-        """Let texts follow prompts; gives the seconds of each step, the first for the prompts."""
+    def grow(self, prompts: Sequence[list[int]], tokens: int) -> list[float]:
+        """Let texts of so many tokens follow prompts.
+
+        Returns:
+            The seconds of each step, in the first of which the prompts are computed.
+        """
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
         seconds = []
-        new = texts
-        lengths = [0] * len(texts)
-        for _ in range(NEW_TOKENS):
+        new = prompts
+        lengths = [0] * len(prompts)
+        for _ in range(tokens):
             begin = time.perf_counter()
             ends = self._fill(new, lengths)
             if llama_cpp.llama_decode(self._context, self._batch):

@@ -20,10 +20,10 @@ class WorkerError(Exception):
 
 @contextmanager
 def worker(command: list[str], log: Path) -> Iterator[Measure]:
-    """Run a process that `answer`s, until the block ends.
+    """Run a process that `answer`s, until the block ends; it begins when the process is ready.
 
     Raises:
-        WorkerError: from the measurement, when the process has ended.
+        WorkerError: the process ended, before it was ready or in a measurement.
     """
     with (
         log.open("wb") as errors,
@@ -31,24 +31,29 @@ def worker(command: list[str], log: Path) -> Iterator[Measure]:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as process,
     ):
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError
         requests, answers = process.stdin, process.stdout
+        if requests is None or answers is None:
+            raise AssertionError("they are pipes")
 
-        def measure(streams: int) -> Speed:
-            print(streams, file=requests, flush=True)
+        def read() -> str:
             line = answers.readline()
             if not line:
                 raise WorkerError(f"{' '.join(command)} ended early; see {log}")
-            return Speed(**json.loads(line))
+            return line
+
+        def measure(streams: int) -> Speed:
+            print(streams, file=requests, flush=True)
+            return Speed(**json.loads(read()))
 
         try:
+            read()
             yield measure
         finally:
             process.kill()  # it holds nothing that it would have to put away
 
 
 def answer(measure: Measure) -> None:
-    """Measure for each line of standard input, and print a line for each; in the worker."""
+    """Say that the worker is ready, then measure for each line of standard input; in the worker."""
+    print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(asdict(measure(int(line)))), flush=True)

@@ -48,6 +48,11 @@ class Generator(generator_service_pb2_grpc.GeneratorServiceServicer):
         return pb.TokenizeResponse(tokens=[pb.Token(id=place) for place in range(len(words))])
 
 
+@pytest.fixture
+def servicer() -> Generator:
+    return Generator()  # type: ignore[abstract]  # nothing else is called
+
+
 @asynccontextmanager
 async def serving(servicer: Generator, most: int | None = None) -> AsyncIterator[str]:
     server = grpc.aio.server(maximum_concurrent_rpcs=most)
@@ -60,19 +65,12 @@ async def serving(servicer: Generator, most: int | None = None) -> AsyncIterator
         await server.stop(None)
 
 
-def generator() -> Generator:
-    make: Any = Generator  # it has only the RPC that is measured
-    servicer: Generator = make()
-    return servicer
-
-
 @pytest.fixture(autouse=True)
 def short_ramp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_RAMP_S", 0.5)
 
 
-async def test_as_many_texts_grow_as_there_are_streams() -> None:
-    servicer = generator()
+async def test_as_many_texts_grow_as_there_are_streams(servicer: Generator) -> None:
     async with serving(servicer) as address:
         speed = await measure(address, 4, seconds=0.3)
     assert servicer.most_growing == 4
@@ -82,8 +80,7 @@ async def test_as_many_texts_grow_as_there_are_streams() -> None:
     assert speed.gap_p50_ms is not None
 
 
-async def test_each_text_is_whole_but_the_first_of_each_stream() -> None:
-    servicer = generator()
+async def test_each_text_is_whole_but_the_first_of_each_stream(servicer: Generator) -> None:
     async with serving(servicer) as address:
         await measure(address, 4, seconds=0.3)
     lengths = [request.stopping.max_new_tokens for request in servicer.asked]
@@ -92,8 +89,7 @@ async def test_each_text_is_whole_but_the_first_of_each_stream() -> None:
     assert all(request.stopping.ignore_eos for request in servicer.asked)
 
 
-async def test_no_prompt_comes_twice() -> None:
-    servicer = generator()
+async def test_no_prompt_comes_twice(servicer: Generator) -> None:
     async with serving(servicer) as address:
         await measure(address, 2, seconds=0.2)
         await measure(address, 2, seconds=0.2)
@@ -101,8 +97,7 @@ async def test_no_prompt_comes_twice() -> None:
     assert len(set(prompts)) == len(prompts)
 
 
-async def test_long_prompts_arrive_while_texts_grow() -> None:
-    servicer = generator()
+async def test_long_prompts_arrive_while_texts_grow(servicer: Generator) -> None:
     async with serving(servicer) as address:
         without, during = await measure_gaps(address, 2, prompt_tokens=50, prompts=3, pause_s=0.05)
     long = [request for request in servicer.asked if request.HasField("token_ids")]
@@ -112,16 +107,15 @@ async def test_long_prompts_arrive_while_texts_grow() -> None:
     assert during
 
 
-async def test_a_text_that_ends_early_is_no_measurement() -> None:
-    servicer = generator()
+async def test_a_text_that_ends_early_is_no_measurement(servicer: Generator) -> None:
     servicer.ends_early = True
     async with serving(servicer) as address:
         with pytest.raises(LoadError, match=r"a text of \d+ tokens ended after \d+"):
             await measure(address, 2, seconds=5)
 
 
-async def test_a_request_that_is_refused_is_no_measurement() -> None:
-    async with serving(generator(), most=1) as address:
+async def test_a_request_that_is_refused_is_no_measurement(servicer: Generator) -> None:
+    async with serving(servicer, most=1) as address:
         with pytest.raises(LoadError, match="RESOURCE_EXHAUSTED"):
             await measure(address, 2, seconds=5)
 

@@ -21,9 +21,16 @@ def test_it_answers_for_each_number_of_streams(tmp_path: Path) -> None:
         assert measure(8) == Speed(16.0, gap_p99_ms=7)
 
 
-def test_one_that_ends_says_where_to_look(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before it is ready", "in a measurement"])
+def test_one_that_ends_says_where_to_look(moment: str, tmp_path: Path) -> None:
+    code = {
+        "before it is ready": "exit('no such model')",
+        "in a measurement": "print('ready', flush=True); input(); exit('no such model')",
+    }
     log = tmp_path / "log"
-    with worker([sys.executable, "-c", "raise SystemExit('no such model')"], log) as measure:
-        with pytest.raises(WorkerError, match=str(log)):
-            measure(1)
-        assert log.read_text() == "no such model\n"
+    with (
+        pytest.raises(WorkerError, match=str(log)),
+        worker([sys.executable, "-c", code[moment]], log) as measure,
+    ):
+        measure(1)
+    assert log.read_text() == "no such model\n"
