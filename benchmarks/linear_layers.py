@@ -2,8 +2,8 @@
 
     python -m benchmarks.linear_layers MODEL SECONDS
 
-A worker of `benchmarks.generator`: it loads the model as the generator does, and runs what stands
-where the model's architecture has linear layers, one after the other, on a row a stream.
+A worker of `benchmarks.generator`: it loads the model as the generator does, and runs the linear
+layers that it then has, one after the other, on a row a stream.
 """
 
 import argparse
@@ -11,11 +11,11 @@ import time
 from statistics import median
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from benchmarks.speed import Speed
 from benchmarks.workers import answer
 from services.generator import models
+from services.generator.layers.int8_linear import Int8Linear
 from services.generator.settings import GeneratorSettings
 
 _LEAST_PASSES = 3
@@ -25,13 +25,10 @@ class LinearLayers:
     """The linear layers of a loaded model, the last one, which gives the logits, included."""
 
     def __init__(self, loaded: models.LoadedModel) -> None:
-        # Only the architecture knows which they are: those of the loaded model may be of any kind.
-        with torch.device("meta"):
-            plain = AutoModelForCausalLM.from_config(loaded.model.config)
         self._layers = [
-            (loaded.model.get_submodule(name), layer.in_features)
-            for name, layer in plain.named_modules()
-            if isinstance(layer, torch.nn.Linear)
+            layer
+            for layer in loaded.model.modules()
+            if isinstance(layer, torch.nn.Linear | Int8Linear)
         ]
         self._dtype = loaded.model.dtype
 
@@ -43,14 +40,14 @@ class LinearLayers:
             streams: Rows that each layer is given.
             seconds: How long passes are repeated; there are three at least.
         """
-        widths = {width for _, width in self._layers}
+        widths = {layer.in_features for layer in self._layers}
         rows = {width: torch.randn(streams, width, dtype=self._dtype) for width in widths}
         passes: list[float] = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(passes) < _LEAST_PASSES:
             begin = time.perf_counter()
-            for layer, width in self._layers:
-                layer(rows[width])
+            for layer in self._layers:
+                layer(rows[layer.in_features])
             passes.append(time.perf_counter() - begin)
         return Speed(streams / median(passes))
 

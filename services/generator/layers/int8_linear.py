@@ -65,7 +65,7 @@ class _Shared:
     """
 
     def __init__(self, product: Int8Linear, parts: int) -> None:
-        self._product = product
+        self.product = product
         self._parts = parts
         self._left = 0
         self._inputs: torch.Tensor | None = None
@@ -74,7 +74,7 @@ class _Shared:
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         if inputs is not self._inputs:
             self._inputs, self._left = inputs, self._parts
-            self._outputs = self._product(inputs)
+            self._outputs = self.product(inputs)
         outputs = self._outputs
         self._left -= 1
         if not self._left:
@@ -85,6 +85,7 @@ class _Shared:
 class _Part(nn.Module):
     def __init__(self, shared: _Shared, begin: int, end: int) -> None:
         super().__init__()
+        self.product = shared.product  # which makes it one of the model's modules
         self._shared, self._begin, self._end = shared, begin, end
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
