@@ -5,7 +5,8 @@ awake for a while when their work is done, so that the next product need not wak
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,6 +56,21 @@ if _LIBRARY is not None:
     _parallel = ctypes.CDLL(str(_LIBRARY)).GOMP_parallel
     _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     _parallel.restype = None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread alone, so that OpenMP makes no workers for it.
+
+    Once two threads have workers, those of both sleep between products, and small ones take twice
+    as long; a thread that computes only now and then should have none.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], Any]:

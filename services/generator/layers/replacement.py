@@ -36,7 +36,8 @@ def quantize(model: nn.Module) -> None:
         raise Int8Error("needs a torch with oneDNN and GNU's OpenMP, as on Linux")
     if any(weight.device.type != "cpu" for weight in model.parameters()):
         raise Int8Error("is for models on a CPU")
-    _replace(model)
+    with openmp.one_thread():
+        _replace(model)
 
 
 def _replace(parent: nn.Module) -> None:
