@@ -29,8 +29,8 @@ from tests.tiny_models import save_tiny_llama
 if TYPE_CHECKING:
     from segue.generator.v1.generator_service_pb2_grpc import GeneratorServiceAsyncStub as Stub
 
-TOKEN_BYTES = 2 * 2 * 2 * 16 * 4
-"""Keys and values, two layers, two heads, 16 numbers each, of four bytes."""
+TOKEN_BYTES = 2 * 2 * 2 * 32 * 4
+"""Keys and values, two layers, two heads, 32 numbers each, of four bytes."""
 
 IDLE = {
     "vllm:num_requests_running": 0,

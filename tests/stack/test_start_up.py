@@ -53,7 +53,7 @@ def test_an_unknown_model_folder(segue: Segue, model: str) -> None:
 def test_a_budget_of_memory_that_holds_nothing(segue: Segue, tmp_path: Path) -> None:
     folder = save_tiny_llama(tmp_path / "model")
     flags = (f"--model={folder}", "--port=0", "--metrics-port=null", "--kv-bytes=1000")
-    assert "give at least 8,192 with --kv-bytes" in one_line(segue("serve", "generator", *flags))
+    assert "give at least 16,384 with --kv-bytes" in one_line(segue("serve", "generator", *flags))
 
 
 def test_a_language_model_that_the_engine_does_not_know(segue: Segue, tmp_path: Path) -> None:
