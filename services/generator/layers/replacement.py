@@ -25,14 +25,19 @@ class Int8Error(Exception):
         super().__init__(f"int8 {why}; choose another type with --dtype, such as float32")
 
 
+def available() -> bool:
+    """Whether this machine's torch can compute in eight bits."""
+    mkldnn: Any = torch.backends.mkldnn
+    return bool(mkldnn.is_available()) and openmp.AVAILABLE
+
+
 def quantize(model: nn.Module) -> None:
     """Round the linear layers of a float32 model to eight bits, and speed up what is between them.
 
     Raises:
         Int8Error: they cannot be computed here.
     """
-    mkldnn: Any = torch.backends.mkldnn
-    if not (mkldnn.is_available() and openmp.AVAILABLE):
+    if not available():
         raise Int8Error("needs a torch with oneDNN and GNU's OpenMP, as on Linux")
     if any(weight.device.type != "cpu" for weight in model.parameters()):
         raise Int8Error("is for models on a CPU")
