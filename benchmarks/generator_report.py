@@ -56,14 +56,15 @@ class Findings:
         yield self._gap_table()
 
     def _speed_table(self) -> Table:
-        table = Table("streams", "", title="texts that grow at the same time", title_justify="left")
-        for heading in (
-            "tokens/s",
-            "Segue is times as fast",
-            "first token ms",
-            "between tokens p50 ms",
-            "p99 ms",
-        ):
+        table = Table(
+            title="texts that grow at the same time",
+            caption="first: from request to token; p50, p99: from token to token",
+            title_justify="left",
+            caption_justify="left",
+        )
+        for heading in ("streams", ""):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("tokens/s", "Segue is x", "first ms", "p50 ms", "p99 ms"):
             table.add_column(heading, justify="right")
         ours = self.speeds[SEGUE]
         for count in ours:

@@ -28,7 +28,7 @@ def test_a_row_tells_how_many_times_as_fast_segue_is() -> None:
     speeds, gaps = FINDINGS.tables()
     columns = {str(column.header): list(column.cells) for column in speeds.columns}
     assert columns["streams"] == ["1", "", "", "", "8", "", "", ""]
-    assert columns["Segue is times as fast"][:4] == ["1.00", "4.00", "2.00", "0.67"]
+    assert columns["Segue is x"][:4] == ["1.00", "4.00", "2.00", "0.67"]
     assert gaps.row_count == 2
 
 
