@@ -41,7 +41,7 @@ class Int8Linear(nn.Module):
         outputs *= scales
         if self._bias is not None:
             outputs += self._bias
-        return outputs.view(*inputs.shape[:-1], -1)
+        return outputs.view(*inputs.shape[:-1], self.out_features)
 
     def product(self, rounded: torch.Tensor) -> torch.Tensor:
         """Rows of `round_rows` to float32 (n, out_features), without scales and bias."""
