@@ -18,23 +18,43 @@ from numba import cfunc, from_dtype, types
 from numba.extending import intrinsic
 
 
-def _library() -> Path | None:
-    """The OpenMP that comes with torch; there is none where torch is built with another."""
+def library() -> Path | None:
+    """The OpenMP that comes with torch; loops have one thread where torch is built with another."""
     folder = Path(torch.__file__).parent
     found = [*folder.glob("lib/libgomp*.so*"), *folder.parent.glob("torch.libs/libgomp*.so*")]
     return found[0] if found else None
 
 
-_LIBRARY = _library()
+_LIBRARY = library()
 
-AVAILABLE = _LIBRARY is not None
-"""Whether loops can be run here."""
 
-thread_number: Any = types.ExternalFunction("omp_get_thread_num", types.int32())
+@numba.njit
+def _first() -> int:
+    return 0
+
+
+@numba.njit
+def _alone() -> int:
+    return 1
+
+
+@numba.njit
+def _nobody() -> None:
+    pass
+
+
+def _external(name: str, result: Any, otherwise: Any) -> Any:
+    return types.ExternalFunction(name, result()) if _LIBRARY else otherwise
+
+
+thread_number: Any = _external("omp_get_thread_num", types.int32, _first)
 """For loops: which of the threads this is."""
 
-thread_count: Any = types.ExternalFunction("omp_get_num_threads", types.int32())
+thread_count: Any = _external("omp_get_num_threads", types.int32, _alone)
 """For loops: how many threads there are."""
+
+barrier: Any = _external("GOMP_barrier", types.void, _nobody)
+"""For loops: wait until all threads are here."""
 
 
 @intrinsic
@@ -51,11 +71,22 @@ pointer: Any = _pointer
 carray: Any = numba.carray  # type: ignore[attr-defined]
 """For loops: the array at a pointer."""
 
-if _LIBRARY is not None:
-    llvmlite.binding.load_library_permanently(str(_LIBRARY))
-    _parallel = ctypes.CDLL(str(_LIBRARY)).GOMP_parallel
-    _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    _parallel.restype = None
+_Parallel = Callable[[int, int, int, int], None]
+
+
+def _parallel(library: Path | None) -> _Parallel:
+    """What runs a function, given its address and its argument's, in some threads at once."""
+    if library is None:
+        alone = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+        return lambda function, argument, _threads, _flags: alone(function)(argument)
+    llvmlite.binding.load_library_permanently(str(library))
+    function = ctypes.CDLL(str(library)).GOMP_parallel
+    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    function.restype = None
+    return cast("_Parallel", function)
+
+
+_run_parallel = _parallel(_LIBRARY)
 
 
 @contextmanager
@@ -76,11 +107,8 @@ def one_thread() -> Iterator[None]:
 def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], Any]:
     """Compile a loop, when its module is imported, that is told what it needs by a C struct.
 
-    The loop is given a pointer to it, for `carray`; what it raises is lost. It is not compiled
-    where it cannot be run.
+    The loop is given a pointer to it, for `carray`; what it raises is lost.
     """
-    if not AVAILABLE:
-        return lambda loop: loop
     of: Any = types.CPointer
     signature = types.void(of(from_dtype(np.dtype(call))))
     return cast(
@@ -98,4 +126,5 @@ def run(loop: Any, call: ctypes.Structure, most: int) -> None:
         most: Threads that there is work for.
     """
     threads = min(most, torch.get_num_threads())
-    _parallel(loop.address, ctypes.addressof(call), threads, 0)
+    if threads:
+        _run_parallel(loop.address, ctypes.addressof(call), threads, 0)

@@ -18,7 +18,7 @@ from segue.generator.v1 import generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
 from services.generator import messages, models, requests
-from services.generator.engine.cache import UnsupportedModelError
+from services.generator.engine.attention import UnsupportedModelError
 from services.generator.engine.interface import (
     Engine,
     EngineClosedError,

@@ -40,7 +40,9 @@ def compiled_for(*arguments: types.Type) -> Callable[[Loop], Loop]:
 
 @compiled
 def exponentials(numbers: Floats, bits: Words) -> None:
-    """Change numbers into e to their power, from about 1e-38 to 1e38, exact to 2e-7 of it.
+    """Change numbers into e to their power, from about 1e-38 to 1e38.
+
+    Exact to 2e-7 of it for each unit of the power, as what float32 keeps of that is.
 
     2 ** whole * 2 ** fraction, the second by a polynomial: many at a time, where a call of the
     library's for each would take longer than all else.

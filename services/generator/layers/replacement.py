@@ -28,7 +28,7 @@ class Int8Error(Exception):
 def available() -> bool:
     """Whether this machine's torch can compute in eight bits."""
     mkldnn: Any = torch.backends.mkldnn
-    return bool(mkldnn.is_available()) and openmp.AVAILABLE
+    return bool(mkldnn.is_available())
 
 
 def quantize(model: nn.Module) -> None:
@@ -38,7 +38,7 @@ def quantize(model: nn.Module) -> None:
         Int8Error: they cannot be computed here.
     """
     if not available():
-        raise Int8Error("needs a torch with oneDNN and GNU's OpenMP, as on Linux")
+        raise Int8Error("needs a torch with oneDNN")
     if any(weight.device.type != "cpu" for weight in model.parameters()):
         raise Int8Error("is for models on a CPU")
     with openmp.one_thread():

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from prometheus_client import REGISTRY
 
-from services.generator.engine.cache import token_bytes
+from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.interface import Engine, FinishReason, GenerationRequest
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import BLOCK_SIZE, TorchEngine
+from services.generator.engine.torch_engine import TorchEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.engine_suite import collect, ending, ids_of
 
@@ -56,7 +56,7 @@ async def engine_of(loaded: LoadedModel, way: Way) -> AsyncIterator[Engine]:
 
 def bytes_for(loaded: LoadedModel, blocks: int) -> int:
     """Memory for so many blocks of keys and values."""
-    return blocks * BLOCK_SIZE * token_bytes(loaded.model.config, loaded.model.dtype)
+    return blocks * CpuCache.block_bytes(loaded.model.config)
 
 
 def preemptions(loaded: LoadedModel) -> float:

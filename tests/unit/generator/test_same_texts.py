@@ -1,11 +1,12 @@
 """Nothing that the torch engine does to be fast changes a text."""
 
+import asyncio
 import random
 from functools import lru_cache
 
 import pytest
 
-from services.generator.engine.interface import GenerationRequest, Sampling, Stopping
+from services.generator.engine.interface import Delta, Engine, GenerationRequest, Sampling, Stopping
 from services.generator.models import LoadedModel
 from tests.unit.generator.conftest import WINDOW
 from tests.unit.generator.engine_suite import collect, ids_of
@@ -87,3 +88,24 @@ async def test_a_text_that_is_drawn_is_the_same_alone_and_among_31_others(
     async with engine_of(loaded, WAYS["as it comes"]) as engine:
         alone = [ids_of(await collect(engine, one)) for one in wanted]
         assert await arriving(engine, wanted, 32) == alone
+
+
+async def test_in_eight_bits_a_text_is_the_same_to_the_last_bit_in_every_way(
+    tiny_llama_int8: LoadedModel,
+) -> None:
+    stopping = Stopping(NEW_TOKENS, ignore_eos=True)
+    asked = prompts(tiny_llama_int8.tokenizer.vocabulary_size)[:32]
+    wanted = [GenerationRequest(one, stopping=stopping, logprobs=1) for one in asked]
+    async with engine_of(tiny_llama_int8, WAYS["without sharing"]) as engine:
+        alone = [await likelihoods(engine, one) for one in wanted]
+    for way in WAYS.values():
+        async with engine_of(tiny_llama_int8, way) as engine:
+            together = await asyncio.gather(*(likelihoods(engine, one) for one in wanted))
+        assert together == alone
+
+
+async def likelihoods(engine: Engine, wanted: GenerationRequest) -> list[tuple[int, float]]:
+    """The tokens of a text, and the logarithm of how likely each was."""
+    deltas = [event for event in await collect(engine, wanted) if isinstance(event, Delta)]
+    told = [one.token for delta in deltas for one in delta.logprobs]
+    return [(one.id, one.logprob) for one in told]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from segue.generator.v1 import embedding_pb2, generation_pb2, generator_service_pb2_grpc
 from segue.generator.v1 import generator_service_pb2 as pb
 
-from services.generator.engine.cache import token_bytes
+from services.generator.engine.cpu_attention import BLOCK_SIZE
+from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.interface import UnsupportedError
-from services.generator.engine.torch_engine import BLOCK_SIZE
 from services.generator.models import LoadedModel
 from services.generator.requests import MAX_EMBEDDED_TOKENS
 from services.generator.service import GeneratorService
@@ -97,7 +97,7 @@ async def test_what_exceeds_the_context_is_counted_too(
 
 async def test_what_there_is_no_memory_for_does_not_remain(tiny_llama: LoadedModel) -> None:
     folder = tiny_llama.tokenizer.backend.name_or_path
-    block = BLOCK_SIZE * token_bytes(tiny_llama.model.config, tiny_llama.model.dtype)
+    block = CpuCache.block_bytes(tiny_llama.model.config)
     service = GeneratorService(
         GeneratorSettings(model=folder, cache=Path(folder).parent, kv_bytes=2 * block)
     )

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, MambaConfig
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.engine import job
-from services.generator.engine.cache import UnsupportedModelError
+from services.generator.engine.attention import UnsupportedModelError
+from services.generator.engine.cpu_attention import BLOCK_SIZE
 from services.generator.engine.interface import (
     Engine,
     FinishReason,
@@ -22,7 +23,7 @@ from services.generator.engine.interface import (
     PromptTooLongError,
 )
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import BLOCK_SIZE, KvBudgetError, TorchEngine
+from services.generator.engine.torch_engine import KvBudgetError, TorchEngine
 from services.generator.models import LoadedModel
 from tests.tiny_models import GEMMA2
 from tests.unit.generator.embedding_suite import EmbeddingSuite

@@ -1,15 +1,17 @@
-"""Runs the model on a step's tokens."""
+"""Runs the model on a step's tokens, on a CPU."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 
-from services.generator.engine.cache import ATTENTION, KvCache, Span, StepAttention
+from services.generator.engine.attention import ATTENTION, Span
+from services.generator.engine.cpu_cache import CpuCache
 from services.generator.models import LoadedModel
 
 
-class ModelRunner:
+class CpuRunner:
     """Runs a model whose keys and values lie in a cache of blocks.
 
     The model's layers are those of transformers; only its attention is another.
@@ -17,16 +19,15 @@ class ModelRunner:
     Args:
         loaded: The model.
         blocks: How many blocks the cache has.
-        block_size: Tokens in each.
     """
 
-    def __init__(self, loaded: LoadedModel, blocks: int, block_size: int) -> None:
+    def __init__(self, loaded: LoadedModel, blocks: int) -> None:
         model = loaded.model
         model.set_attn_implementation(ATTENTION)
         self._model: Any = model
-        self._cache = KvCache(model.config, blocks, block_size, model.dtype, model.device)
+        self._cache = CpuCache(model.config, blocks)
         # A mask that the model is given is not made by it; attention here has its own.
-        self._no_mask = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
+        self._no_mask = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
 
     @torch.inference_mode()
     def run(
@@ -45,17 +46,15 @@ class ModelRunner:
         Raises:
             UnsupportedModelError: what the model does with earlier tokens is not known here.
         """
-        device = self._model.device
-        counts = [len(mine) for mine in tokens]
-        ends = torch.tensor(counts).cumsum(0)
+        ends = torch.tensor([len(mine) for mine in tokens]).cumsum(0)
         places = torch.cat([torch.arange(span.begin, span.end) for span in spans])
-        step = StepAttention(self._cache, spans)
+        step = self._cache.attention(spans)
         output = self._model(
-            input_ids=torch.tensor([[token for mine in tokens for token in mine]], device=device),
-            position_ids=places[None].to(device),
+            input_ids=torch.tensor([list(chain.from_iterable(tokens))]),
+            position_ids=places[None],
             attention_mask=self._no_mask,
             use_cache=False,
-            logits_to_keep=(ends[list(wanted)] - 1).to(device),
+            logits_to_keep=ends[list(wanted)] - 1,
             step=step,
         )
         step.check()

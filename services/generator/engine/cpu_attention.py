@@ -1,0 +1,193 @@
+"""Attention of a step's tokens on a CPU, which reads keys and values where they lie.
+
+Each number of a token's result is summed in an order that its place in the sequence determines, and
+nothing else: not with how many others it is computed, nor what of its sequence was computed before.
+So a text is the same to the last bit whoever grows beside it (batch invariance; "Defeating
+Nondeterminism in LLM Inference", He et al., 2025).
+"""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.generator.layers.compiled import Floats, Words, compiled, exponentials, largest
+from services.generator.layers.product import LANES, ROWS, add_product
+from services.generator.openmp import (
+    barrier,
+    carray,
+    parallel,
+    pointer,
+    thread_count,
+    thread_number,
+)
+
+Ints = NDArray[np.int64]
+
+BLOCK_SIZE = LANES
+"""Tokens of a block."""
+
+TILE = 16
+"""Tokens of one sequence at most that are attended to together, so that keys are read once."""
+
+
+class Rows(ctypes.Structure):
+    """A float32 tensor (heads, tokens, width), the numbers of a row side by side.
+
+    Attributes:
+        address: Where it begins.
+        head: Bytes from head to head.
+        token: Bytes from token to token.
+    """
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("address", "head", "token"))
+
+
+class AttentionCall(ctypes.Structure):
+    """What the compiled loop is told; all but the first are numbers, or addresses of arrays.
+
+    Attributes:
+        query: Of the step's tokens, as `key` and `value`; `output` is written.
+        keys: float32 (blocks, heads, width, BLOCK_SIZE), written.
+        values: float32 (blocks, heads, BLOCK_SIZE, width up to a multiple of LANES), written.
+        slots: int64 (tokens,), where each token lies: `n` in block `n // BLOCK_SIZE`.
+        tiles: int64 (tile_count, 4), tokens of one sequence: the first one's number in the step,
+            its place in the sequence, how many there are, and the sequence's number.
+        tables: int64 (sequences, most), the blocks of each sequence.
+        longest: Tokens of the blocks of the longest sequence.
+        window: How many tokens, itself included, a token sees at most.
+        scale: Of the products.
+    """
+
+    _fields_ = (
+        *((name, Rows) for name in ("query", "key", "value", "output")),
+        *((name, ctypes.c_int64) for name in ("keys", "values", "slots", "tiles", "tables")),
+        *((name, ctypes.c_int64) for name in ("tokens", "tile_count", "sequences", "most")),
+        *((name, ctypes.c_int64) for name in ("blocks", "heads", "query_heads", "width")),
+        *((name, ctypes.c_int64) for name in ("longest", "window")),
+        ("scale", ctypes.c_float),
+    )
+
+
+@compiled
+def softmax(scores: Floats, bits: Words) -> None:
+    """Change scores (n,) into weights that add up to 1; what is in bits (n,) does not matter."""
+    scores -= largest(scores)
+    exponentials(scores, bits)
+    scores /= scores.sum()
+
+
+@compiled
+def _attend(
+    query: Floats,
+    keys: Floats,
+    values: Floats,
+    table: Ints,
+    head: int,
+    place: int,
+    window: int,
+    scores: Floats,
+    bits: Words,
+    output: Floats,
+) -> None:
+    """One tile and head: queries (tokens, query heads that share it, width), scaled.
+
+    There is a row of scores for each query, which begin with the first block that one of them sees.
+    """
+    tokens, shared_by, width = query.shape
+    count = tokens * shared_by
+    asked, told = query.reshape(count, width), output.reshape(count, output.shape[2])
+    first = max(0, place + 1 - window) // BLOCK_SIZE
+    begin, end = first * BLOCK_SIZE, place + tokens
+    size = -(-end // BLOCK_SIZE) * BLOCK_SIZE - begin
+    scores[:count, :size] = 0
+    for at in range(0, size, BLOCK_SIZE):
+        seen = keys[table[first + at // BLOCK_SIZE], head]
+        for row in range(0, count, ROWS):
+            last = min(row + ROWS, count)
+            add_product(asked[row:last], seen, scores[row:last, at : at + LANES])
+    for row in range(count):
+        behind = place + row // shared_by + 1
+        ahead = max(0, behind - window)
+        softmax(scores[row, ahead - begin : behind - begin], bits[: behind - ahead])
+        scores[row, : ahead - begin] = 0
+        scores[row, behind - begin : size] = 0
+    told[:] = 0
+    for at in range(0, size, BLOCK_SIZE):
+        # What lies behind the last token is another's, or nobody's.
+        there = min(BLOCK_SIZE, end - begin - at)
+        seen = values[table[first + at // BLOCK_SIZE], head, :there]
+        for row in range(0, count, ROWS):
+            last = min(row + ROWS, count)
+            for column in range(0, told.shape[1], LANES):
+                add_product(
+                    scores[row:last, at : at + there],
+                    seen[:, column : column + LANES],
+                    told[row:last, column : column + LANES],
+                )
+
+
+@compiled
+def _row(rows: Any, head: int, token: int, width: int) -> Floats:
+    """The numbers of one head of one token."""
+    found: Floats = carray(
+        pointer(rows.address + head * rows.head + token * rows.token), width, np.float32
+    )
+    return found
+
+
+@compiled
+def _keep(key: Any, value: Any, token: int, keys: Floats, values: Floats, slot: int) -> None:
+    """Put one token's keys and values where they lie."""
+    block, place = slot // BLOCK_SIZE, slot % BLOCK_SIZE
+    width = keys.shape[2]
+    for head in range(keys.shape[1]):
+        keys[block, head, :, place] = _row(key, head, token, width)
+        values[block, head, place, :width] = _row(value, head, token, width)
+
+
+@parallel(AttentionCall)
+def attend(calls: Any) -> None:
+    """One thread's share: keep keys and values, and attend when all have been kept."""
+    call = carray(calls, 1)[0]
+    padded = -(-call.width // LANES) * LANES
+    shape = (call.blocks, call.heads, call.width, BLOCK_SIZE)
+    keys = carray(pointer(call.keys), shape, np.float32)
+    shape = (call.blocks, call.heads, BLOCK_SIZE, padded)
+    values = carray(pointer(call.values), shape, np.float32)
+    slots = carray(pointer(call.slots), call.tokens, np.int64)
+    tiles = carray(pointer(call.tiles), (call.tile_count, 4), np.int64)
+    tables = carray(pointer(call.tables), (call.sequences, call.most), np.int64)
+    shared_by = call.query_heads // call.heads
+    for token in range(thread_number(), call.tokens, thread_count()):
+        _keep(call.key, call.value, token, keys, values, slots[token])
+    barrier()
+    query = np.empty((TILE, shared_by, call.width), np.float32)
+    output = np.empty((TILE, shared_by, padded), np.float32)
+    scores = np.empty((TILE * shared_by, call.longest), np.float32)
+    bits = np.empty(call.longest, np.int32)
+    for job in range(thread_number(), call.tile_count * call.heads, thread_count()):
+        head = job % call.heads
+        first, place, count, sequence = tiles[job // call.heads]
+        for token in range(count):
+            for other in range(shared_by):
+                row = _row(call.query, head * shared_by + other, first + token, call.width)
+                for column in range(call.width):
+                    query[token, other, column] = row[column] * call.scale
+        _attend(
+            query[:count],
+            keys,
+            values,
+            tables[sequence],
+            head,
+            place,
+            call.window,
+            scores,
+            bits,
+            output[:count],
+        )
+        for token in range(count):
+            for other in range(shared_by):
+                row = _row(call.output, head * shared_by + other, first + token, call.width)
+                row[:] = output[token, other, : call.width]

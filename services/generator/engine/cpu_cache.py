@@ -1,0 +1,135 @@
+"""The KV cache of a CPU: keys and values of every layer, in blocks."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from services.generator import openmp
+from services.generator.engine.attention import Span, StepAttention, heads_and_width
+from services.generator.engine.cpu_attention import (
+    BLOCK_SIZE,
+    TILE,
+    AttentionCall,
+    Ints,
+    Rows,
+    attend,
+)
+from services.generator.layers.product import LANES
+
+_EVERYTHING = 2**31
+
+
+class CpuCache:
+    """Keys and values of some tokens in float32, in blocks of BLOCK_SIZE.
+
+    The keys of a block lie as they are multiplied: a column is the numbers of all its tokens.
+
+    Args:
+        config: The model's configuration.
+        blocks: How many blocks.
+    """
+
+    def __init__(self, config: Any, blocks: int) -> None:
+        keys, values = _block_shapes(config)
+        # Zeros that numpy makes are the system's until they are written to.
+        self.keys = np.zeros((config.num_hidden_layers, blocks, *keys), np.float32)
+        self.values = np.zeros((config.num_hidden_layers, blocks, *values), np.float32)
+
+    @staticmethod
+    def block_bytes(config: Any) -> int:
+        """Memory that one block takes."""
+        numbers = sum(math.prod(shape) for shape in _block_shapes(config))
+        return int(config.num_hidden_layers * numbers * np.dtype(np.float32).itemsize)
+
+    def attention(self, spans: Sequence[Span]) -> "CpuAttention":
+        """Attention for a step with these tokens."""
+        return CpuAttention(self, spans)
+
+
+def _block_shapes(config: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of a layer's keys and values; see `AttentionCall`."""
+    heads, width = heads_and_width(config)
+    padded = -(-width // LANES) * LANES
+    return (heads, width, BLOCK_SIZE), (heads, BLOCK_SIZE, padded)
+
+
+class CpuAttention(StepAttention):
+    """Attention for one step; the work is shared out among torch's threads.
+
+    Args:
+        cache: Where keys and values are put and read.
+        spans: The tokens of each sequence, in the order in which they stand in the row.
+    """
+
+    def __init__(self, cache: CpuCache, spans: Sequence[Span]) -> None:
+        super().__init__(len(cache.keys))
+        tables = _tables(spans)
+        begins = np.array([span.begin for span in spans])
+        counts = np.array([span.end for span in spans]) - begins
+        sequences, firsts = _enumerate(counts)
+        places = begins[sequences] + firsts
+        slots = tables[sequences, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
+        tiles = _tiles(begins, counts)
+        self._cache = cache
+        self._owned = slots, tiles, tables
+        self._call = call = AttentionCall()
+        call.slots, call.tiles, call.tables = (each.ctypes.data for each in self._owned)
+        call.tokens, call.tile_count = len(slots), len(tiles)
+        call.sequences, call.most = tables.shape
+        call.longest = tables.shape[1] * BLOCK_SIZE
+        _, call.blocks, call.heads, call.width, _ = cache.keys.shape
+
+    def _attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        heads, tokens, width = query.shape
+        output = torch.empty(tokens, heads, width)
+        # Tensors of other types, or whose rows do not lie side by side, are copied.
+        kept = [each.float() for each in (query, key, value)]
+        kept = [each if each.stride(2) == 1 else each.contiguous() for each in kept]
+        call = self._call
+        call.query, call.key, call.value = (_rows(each) for each in kept)
+        call.output = _rows(output.transpose(0, 1))
+        call.keys = self._cache.keys[layer].ctypes.data
+        call.values = self._cache.values[layer].ctypes.data
+        call.query_heads, call.window, call.scale = heads, window or _EVERYTHING, scale
+        openmp.run(attend, call, call.tile_count * call.heads)
+        return output.to(query.dtype)
+
+
+def _rows(tensor: torch.Tensor) -> Rows:
+    head, token, _ = tensor.stride()
+    return Rows(tensor.data_ptr(), 4 * head, 4 * token)
+
+
+def _tables(spans: Sequence[Span]) -> Ints:
+    """The blocks of all tokens so far, int64 (spans, most); then 0."""
+    counts = [-(-span.end // BLOCK_SIZE) for span in spans]
+    tables = np.zeros((len(spans), max(counts)), np.int64)
+    for table, span, count in zip(tables, spans, counts, strict=True):
+        table[:count] = span.blocks[:count]
+    return tables
+
+
+def _enumerate(counts: Ints) -> tuple[Ints, Ints]:
+    """Of some things of each of several owners: the owner's number, and the thing's among its."""
+    owners = np.repeat(np.arange(len(counts)), counts)
+    return owners, np.arange(len(owners)) - np.repeat(counts.cumsum() - counts, counts)
+
+
+def _tiles(begins: Ints, counts: Ints) -> Ints:
+    """See `AttentionCall.tiles`, for sequences of which tokens from a place on are computed."""
+    sequences, numbers = _enumerate(-(-counts // TILE))
+    done = numbers * TILE
+    first = (counts.cumsum() - counts)[sequences] + done
+    count = np.minimum(counts[sequences] - done, TILE)
+    return np.stack([first, begins[sequences] + done, count, sequences], axis=1)
