@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from services.generator.layers.int8_linear import Int8Linear
-from services.generator.layers.rounding import gate_and_round, round_rows
+from services.generator.layers.rounding import gate_and_round
 
 
 class Int8GatedMLP(nn.Module):
@@ -21,13 +21,10 @@ class Int8GatedMLP(nn.Module):
 
     def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Linear) -> None:
         super().__init__()
-        self._gate_up = Int8Linear([gate, up])
-        self._down = Int8Linear([down])
+        self.gate_up = Int8Linear([gate, up])
+        self.down = Int8Linear([down])
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs float32 (…, width) to float32 of the same shape."""
-        rounded, scales = round_rows(inputs.reshape(-1, self._gate_up.in_features))
-        inner, scales = gate_and_round(self._gate_up.product(rounded), scales)
-        outputs = self._down.product(inner)
-        outputs *= scales
-        return outputs.view(inputs.shape)
+        both = self.gate_up(inputs.reshape(-1, self.gate_up.in_features))
+        return self.down.product(*gate_and_round(both)).view(inputs.shape)

@@ -6,6 +6,7 @@ Here each number of the result is one sum, in the order of the columns, whatever
 
 from typing import Any
 
+import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -16,6 +17,10 @@ LANES = 16
 
 ROWS = 8
 """Rows of a product at most; as many sums hide how long one takes."""
+
+_FUSED = bool(llvmlite.binding.get_host_cpu_features().get("fma"))
+# Where there is a flag, numba adds none that lets sums change their order, here and not there.
+_IN_ORDER = ("nsz",)
 
 _FLOAT = ir.FloatType()
 _BYTE = ir.IntType(8)
@@ -68,10 +73,18 @@ def _add(builder: Any, count: int, columns: Any, left: Any, right: Any, total: A
         factors = builder.load(place, align=4)
         for one, row in zip(sums, rows, strict=True):
             factor = _spread(builder, builder.load(builder.gep(row, [loop.index])))
-            product = builder.fmul(factor, factors, flags=["contract"])
-            builder.store(builder.fadd(product, builder.load(one), flags=["contract"]), one)
+            builder.store(_multiply_add(builder, factor, factors, builder.load(one)), one)
     for one, place in zip(sums, totals, strict=True):
         builder.store(builder.load(one), place, align=4)
+
+
+def _multiply_add(builder: Any, factor: Any, factors: Any, added: Any) -> Any:
+    if not _FUSED:
+        product = builder.fmul(factor, factors, flags=_IN_ORDER)
+        return builder.fadd(product, added, flags=_IN_ORDER)
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    return builder.call(function, [factor, factors, added])
 
 
 def _row(builder: Any, array: Any, number: Any) -> Any:

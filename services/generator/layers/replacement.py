@@ -1,6 +1,6 @@
 """Which layers of a model are replaced."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -54,12 +54,19 @@ def _replace(parent: nn.Module) -> None:
 
 def _replacements(parent: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     children: dict[str, Any] = dict(parent.named_children())
-    if all(type(children.get(name)) is nn.Linear for name in _SIBLINGS):
+    if _alike([children.get(name) for name in _SIBLINGS]):
         layers = side_by_side([children.pop(name) for name in _SIBLINGS])
         yield from zip(_SIBLINGS, layers, strict=True)
     for name, child in children.items():
         if layer := _replacement(child):
             yield name, layer
+
+
+def _alike(layers: Sequence[Any]) -> bool:
+    """Whether these can be computed side by side."""
+    if any(type(layer) is not nn.Linear for layer in layers):
+        return False
+    return len({(layer.in_features, layer.bias is None) for layer in layers}) == 1
 
 
 def _replacement(layer: nn.Module) -> nn.Module | None:

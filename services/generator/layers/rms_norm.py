@@ -26,7 +26,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Rows (…, width) to rows of the same shape."""
-        rows = inputs.reshape(-1, len(self._weight))
+        rows = inputs.reshape(-1, len(self._weight)).contiguous()
         output = torch.empty_like(rows)
         normalize(rows.numpy(), self._weight, self._epsilon, output.numpy())
         return output.view(inputs.shape)

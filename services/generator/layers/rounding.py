@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.generator.layers.compiled import Floats, compiled, exponentials
+from services.generator.layers.compiled import Floats, Words, compiled, exponentials
+from services.generator.layers.int8_product import OFFSET
 from services.generator.openmp import carray, parallel, pointer, run, thread_count, thread_number
 
-Bytes = NDArray[np.int8]
+Bytes = NDArray[np.uint8]
 
 LARGEST = 127
 """What the largest number of a row becomes."""
@@ -34,7 +35,8 @@ class _Call(ctypes.Structure):
     """What the compiled loops are told; the first ones are addresses."""
 
     _fields_ = tuple(
-        (name, ctypes.c_int64) for name in ("source", "rounded", "scales", "count", "width")
+        (name, ctypes.c_int64)
+        for name in ("source", "source_bytes", "rounded", "scales", "count", "width")
     )
 
 
@@ -71,8 +73,8 @@ def mix_rows(rows: Floats) -> None:
 
 
 @compiled
-def _round(row: Floats, rounded: Bytes) -> np.float32:
-    """Mix and round a row (width,), changed; gives its scale."""
+def round_row(row: Floats, rounded: Bytes) -> np.float32:
+    """Mix and round a row (width,), changed, as `round_rows` does; gives its scale."""
     _mix(row)
     words = row.view(np.int32)
     # Floats without their sign are in the order of their bits, which are compared many at a time.
@@ -84,22 +86,32 @@ def _round(row: Floats, rounded: Bytes) -> np.float32:
     for column in range(len(row)):
         row[column] = row[column] * inverse + _ROUNDING
     for column in range(len(row)):
-        rounded[column] = words[column]
+        rounded[column] = words[column] + OFFSET
     scale: np.float32 = greatest / np.float32(LARGEST)
     return scale
+
+
+@compiled
+def gate(both: Floats, inner: Floats, bits: Words) -> None:
+    """`silu(gate) * up` of one row (2 * width,) into inner; what is in bits does not matter."""
+    width = len(inner)
+    for column in range(width):
+        inner[column] = -both[column]
+    exponentials(inner, bits)
+    for column in range(width):
+        inner[column] = both[column] / (np.float32(1) + inner[column]) * both[width + column]
 
 
 @parallel(_Call)
 def _round_rows(calls: Any) -> None:
     """One thread's share of the rows."""
     call = carray(calls, 1)[0]
-    rows = carray(pointer(call.source), (call.count, call.width), np.float32)
-    rounded = carray(pointer(call.rounded), (call.count, call.width), np.int8)
+    rounded = carray(pointer(call.rounded), (call.count, call.width), np.uint8)
     scales = carray(pointer(call.scales), call.count, np.float32)
     scratch = np.empty(call.width, np.float32)
     for row in range(thread_number(), call.count, thread_count()):
-        scratch[:] = rows[row]
-        scales[row] = _round(scratch, rounded[row])
+        scratch[:] = carray(pointer(call.source + row * call.source_bytes), call.width, np.float32)
+        scales[row] = round_row(scratch, rounded[row])
 
 
 @parallel(_Call)
@@ -107,19 +119,13 @@ def _gate_and_round(calls: Any) -> None:
     """One thread's share of the rows."""
     call = carray(calls, 1)[0]
     width = call.width
-    both = carray(pointer(call.source), (call.count, 2 * width), np.float32)
-    rounded = carray(pointer(call.rounded), (call.count, width), np.int8)
+    rounded = carray(pointer(call.rounded), (call.count, width), np.uint8)
     scales = carray(pointer(call.scales), call.count, np.float32)
     inner, bits = np.empty(width, np.float32), np.empty(width, np.int32)
     for row in range(thread_number(), call.count, thread_count()):
-        scale, gate, up = scales[row], both[row, :width], both[row, width:]
-        for column in range(width):
-            inner[column] = -gate[column] * scale
-        exponentials(inner, bits)
-        for column in range(width):
-            inner[column] = gate[column] * scale / (np.float32(1) + inner[column])
-            inner[column] *= up[column] * scale
-        scales[row] = _round(inner, rounded[row])
+        both = carray(pointer(call.source + row * call.source_bytes), 2 * width, np.float32)
+        gate(both, inner, bits)
+        scales[row] = round_row(inner, rounded[row])
 
 
 def mixed_weights(weights: torch.Tensor) -> torch.Tensor:
@@ -136,30 +142,26 @@ def round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows: float32 (n, width).
 
     Returns:
-        int8 (n, width), and the scales, float32 (n, 1).
+        uint8 (n, width), to which OFFSET has been added, and the scales, float32 (n, 1).
     """
-    rows = rows.contiguous()
     return _run(_round_rows, rows, rows.shape[1])
 
 
-def gate_and_round(both: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gate_and_round(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute `silu(gate) * up` of each row, mix and round it as `round_rows` does.
 
     Args:
-        both: float32 (n, 2 * width), gate and up of each row, before they are scaled.
-        scales: float32 (n, 1), of both.
+        both: float32 (n, 2 * width), gate and up of each row.
     """
-    return _run(_gate_and_round, both, both.shape[1] // 2, scales.clone())
+    return _run(_gate_and_round, both, both.shape[1] // 2)
 
 
-def _run(
-    loop: Any, rows: torch.Tensor, width: int, scales: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _run(loop: Any, rows: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if rows.stride(1) != 1:
+        rows = rows.contiguous()
     count = len(rows)
-    rounded = torch.empty(count, width, dtype=torch.int8)
-    if scales is None:
-        scales = torch.empty(count, 1)
-    addresses = (each.data_ptr() for each in (rows, rounded, scales))
-    call = _Call(*addresses, count, width)
-    run(loop, call, -(-count // _ROWS_A_THREAD))
+    rounded = torch.empty(count, width, dtype=torch.uint8)
+    scales = torch.empty(count, 1)
+    addresses = rows.data_ptr(), 4 * rows.stride(0), rounded.data_ptr(), scales.data_ptr()
+    run(loop, _Call(*addresses, count, width), -(-count // _ROWS_A_THREAD))
     return rounded, scales

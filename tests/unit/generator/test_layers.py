@@ -15,11 +15,14 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from services.generator.layers.compiled import exponentials, largest
 from services.generator.layers.gated_mlp import Int8GatedMLP
 from services.generator.layers.int8_linear import Int8Linear, side_by_side
+from services.generator.layers.int8_product import OFFSET, WORD
+from services.generator.layers.int8_weights import OnednnProduct, VnniProduct
 from services.generator.layers.replacement import Int8Error, quantize
 from services.generator.layers.rms_norm import RMSNorm
 from services.generator.layers.rounding import mix_rows, mixed_weights, round_rows
 from services.generator.models import LoadedModel
 
+QKV = ("q_proj", "k_proj", "v_proj")
 FLOATS = st.floats(-1e6, 1e6, width=32)
 ROWS = arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 40)), elements=FLOATS)
 
@@ -37,9 +40,10 @@ def test_a_row_is_rounded_to_within_half_a_step_of_its_own_scale(rows: np.ndarra
     rounded, scales = round_rows(torch.from_numpy(rows))
     mixed = rows.copy()
     mix_rows(mixed)
-    error = np.abs(rounded.numpy() * scales.numpy().astype(np.float64) - mixed)
+    numbers = rounded.numpy().astype(np.float64) - OFFSET
+    error = np.abs(numbers * scales.numpy() - mixed)
     assert (error <= scales.numpy() * 0.501 + 1e-30).all()
-    assert (rounded.abs() <= 127).all()
+    assert (np.abs(numbers) <= 127).all()
 
 
 @settings(deadline=None)
@@ -92,7 +96,7 @@ def test_a_row_alone_is_what_it_is_among_others() -> None:
 
 
 def test_layers_side_by_side_give_what_each_gives_alone() -> None:
-    layers = [nn.Linear(32, width) for width in (16, 8, 8)]
+    layers = [nn.Linear(32, width) for width in (16, 8, 8)]  # a group of outputs is 32
     standing_in = list(side_by_side(layers))
     for rows in (torch.randn(1, 4, 32), torch.randn(2, 32)):
         for layer, other in zip(layers, standing_in, strict=True):
@@ -111,8 +115,9 @@ def test_layers_side_by_side_see_that_their_input_was_changed_in_place() -> None
 def test_a_norm_in_one_pass_is_the_norm() -> None:
     theirs = LlamaRMSNorm(48, eps=1e-5)
     theirs.weight.copy_(torch.randn(48))
-    rows = torch.randn(2, 5, 48) * 30
-    torch.testing.assert_close(RMSNorm(theirs.weight, 1e-5)(rows), theirs(rows))
+    wide = torch.randn(2, 5, 60) * 30
+    for rows in (wide[..., :48].contiguous(), wide[..., 7:55]):
+        torch.testing.assert_close(RMSNorm(theirs.weight, 1e-5)(rows), theirs(rows))
 
 
 def test_a_gated_layer_is_near_that_in_floats() -> None:
@@ -121,6 +126,27 @@ def test_a_gated_layer_is_near_that_in_floats() -> None:
     expected = down(nn.functional.silu(gate(rows)) * up(rows))
     given = Int8GatedMLP(gate, up, down)(rows)
     assert (given - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", [VnniProduct, OnednnProduct])
+@settings(deadline=None)
+@given(
+    count=st.integers(0, 20),
+    words=st.integers(1, 20),
+    outputs=st.integers(1, 70),
+    seed=st.integers(0, 99),
+)
+def test_a_product_sums_exactly(
+    kind: type[VnniProduct | OnednnProduct], count: int, words: int, outputs: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    weights = torch.randint(-127, 128, (outputs, WORD * words), dtype=torch.int8)
+    rows = torch.randint(1, 256, (count, WORD * words), dtype=torch.uint8)
+    scales, row_scales = torch.rand(outputs), torch.rand(count, 1)
+    bias = torch.randn(outputs)
+    given = kind(weights, scales, bias)(rows, row_scales)
+    whole = (rows.int() - OFFSET) @ weights.T.int()
+    torch.testing.assert_close(given, whole.float() * scales * row_scales + bias)
 
 
 class Block(nn.Module):
@@ -168,6 +194,17 @@ def test_what_computes_something_else_stays_but_for_its_linear_layers() -> None:
     assert isinstance(block.norm, Gemma2RMSNorm)
     assert not [module for module in block.modules() if type(module) is nn.Linear]
     assert (block.mlp(rows) - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("width", [32, 16])
+def test_layers_that_are_not_alike_are_replaced_one_by_one(width: int) -> None:
+    block = Block(nn.SiLU(), LlamaRMSNorm(32))
+    block.k_proj = nn.Linear(width, 16, bias=False)
+    rows = {name: torch.randn(3, width if name == "k_proj" else 32) for name in QKV}
+    expected = {name: getattr(block, name)(mine) for name, mine in rows.items()}
+    quantize(block)
+    for name, mine in rows.items():
+        assert (getattr(block, name)(mine) - expected[name]).norm() < 0.03 * expected[name].norm()
 
 
 def test_a_model_elsewhere_is_refused_with_what_to_do() -> None:
