@@ -129,7 +129,7 @@ def _attend(
 
 
 @compiled
-def _row(rows: Any, head: int, token: int, width: int) -> Floats:
+def row(rows: Any, head: int, token: int, width: int) -> Floats:
     """The numbers of one head of one token."""
     found: Floats = carray(
         pointer(rows.address + head * rows.head + token * rows.token), width, np.float32
@@ -143,28 +143,38 @@ def _keep(key: Any, value: Any, token: int, keys: Floats, values: Floats, slot: 
     block, place = slot // BLOCK_SIZE, slot % BLOCK_SIZE
     width = keys.shape[2]
     for head in range(keys.shape[1]):
-        keys[block, head, :, place] = _row(key, head, token, width)
-        values[block, head, place, :width] = _row(value, head, token, width)
+        keys[block, head, :, place] = row(key, head, token, width)
+        values[block, head, place, :width] = row(value, head, token, width)
 
 
-@parallel(AttentionCall)
-def attend(calls: Any) -> None:
-    """One thread's share: keep keys and values, and attend when all have been kept."""
-    call = carray(calls, 1)[0]
+@compiled
+def _memory(call: Any) -> tuple[Floats, Floats]:
+    """Where keys and values lie."""
     padded = -(-call.width // LANES) * LANES
     shape = (call.blocks, call.heads, call.width, BLOCK_SIZE)
     keys = carray(pointer(call.keys), shape, np.float32)
     shape = (call.blocks, call.heads, BLOCK_SIZE, padded)
-    values = carray(pointer(call.values), shape, np.float32)
+    return keys, carray(pointer(call.values), shape, np.float32)
+
+
+@compiled
+def keep_share(call: Any) -> None:
+    """One thread's share of the tokens: put their keys and values where they lie."""
+    keys, values = _memory(call)
     slots = carray(pointer(call.slots), call.tokens, np.int64)
+    for token in range(thread_number(), call.tokens, thread_count()):
+        _keep(call.key, call.value, token, keys, values, slots[token])
+
+
+@compiled
+def attend_share(call: Any) -> None:
+    """One thread's share of the tiles and heads, when all keys and values have been kept."""
+    keys, values = _memory(call)
     tiles = carray(pointer(call.tiles), (call.tile_count, 4), np.int64)
     tables = carray(pointer(call.tables), (call.sequences, call.most), np.int64)
     shared_by = call.query_heads // call.heads
-    for token in range(thread_number(), call.tokens, thread_count()):
-        _keep(call.key, call.value, token, keys, values, slots[token])
-    barrier()
     query = np.empty((TILE, shared_by, call.width), np.float32)
-    output = np.empty((TILE, shared_by, padded), np.float32)
+    output = np.empty((TILE, shared_by, values.shape[3]), np.float32)
     scores = np.empty((TILE * shared_by, call.longest), np.float32)
     bits = np.empty(call.longest, np.int32)
     for job in range(thread_number(), call.tile_count * call.heads, thread_count()):
@@ -172,9 +182,9 @@ def attend(calls: Any) -> None:
         first, place, count, sequence = tiles[job // call.heads]
         for token in range(count):
             for other in range(shared_by):
-                row = _row(call.query, head * shared_by + other, first + token, call.width)
+                numbers = row(call.query, head * shared_by + other, first + token, call.width)
                 for column in range(call.width):
-                    query[token, other, column] = row[column] * call.scale
+                    query[token, other, column] = numbers[column] * call.scale
         _attend(
             query[:count],
             keys,
@@ -189,5 +199,14 @@ def attend(calls: Any) -> None:
         )
         for token in range(count):
             for other in range(shared_by):
-                row = _row(call.output, head * shared_by + other, first + token, call.width)
-                row[:] = output[token, other, : call.width]
+                numbers = row(call.output, head * shared_by + other, first + token, call.width)
+                numbers[:] = output[token, other, : call.width]
+
+
+@parallel(AttentionCall)
+def attend(calls: Any) -> None:
+    """Keep keys and values, and attend."""
+    call = carray(calls, 1)[0]
+    keep_share(call)
+    barrier()
+    attend_share(call)

@@ -96,14 +96,20 @@ class CpuAttention(StepAttention):
         # Tensors of other types, or whose rows do not lie side by side, are copied.
         kept = [each.float() for each in (query, key, value)]
         kept = [each if each.stride(2) == 1 else each.contiguous() for each in kept]
-        call = self._call
+        call = self.prepared(layer, scale, window)
         call.query, call.key, call.value = (_rows(each) for each in kept)
-        call.output = _rows(output.transpose(0, 1))
-        call.keys = self._cache.keys[layer].ctypes.data
-        call.values = self._cache.values[layer].ctypes.data
-        call.query_heads, call.window, call.scale = heads, window or _EVERYTHING, scale
+        call.output, call.query_heads = _rows(output.transpose(0, 1)), heads
         openmp.run(attend, call, call.tile_count * call.heads)
         return output.to(query.dtype)
+
+    def prepared(self, layer: int, scale: float, window: int | None) -> AttentionCall:
+        """What a compiled loop that attends in a layer is told, but for the tokens' numbers."""
+        self._layers.discard(layer)
+        call = self._call
+        call.keys = self._cache.keys[layer].ctypes.data
+        call.values = self._cache.values[layer].ctypes.data
+        call.window, call.scale = window or _EVERYTHING, scale
+        return call
 
 
 def _rows(tensor: torch.Tensor) -> Rows:

@@ -8,6 +8,7 @@ import torch
 
 from services.generator.engine.attention import ATTENTION, Span
 from services.generator.engine.cpu_cache import CpuCache
+from services.generator.engine.fused_layer import fuse
 from services.generator.models import LoadedModel
 
 
@@ -24,6 +25,7 @@ class CpuRunner:
     def __init__(self, loaded: LoadedModel, blocks: int) -> None:
         model = loaded.model
         model.set_attn_implementation(ATTENTION)
+        fuse(model)
         self._model: Any = model
         self._cache = CpuCache(model.config, blocks)
         # A mask that the model is given is not made by it; attention here has its own.

@@ -21,12 +21,14 @@ class Int8Linear(nn.Module):
 
     Attributes:
         product: Of rows that are rounded.
+        biased: Whether there is a bias.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         weights = torch.cat([layer.weight.detach() for layer in layers])
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        self.biased = bool(biases)
         self.in_features, self.out_features = weights.shape[1], weights.shape[0]
         self.product = product(mixed_weights(weights), torch.cat(biases) if biases else None)
 
@@ -40,7 +42,7 @@ def side_by_side(layers: Sequence[nn.Linear]) -> Iterator[nn.Module]:
     """Layers that stand in for linear ones which are always given the same tensor in turn."""
     shared, begin = _Shared(Int8Linear(layers), len(layers)), 0
     for layer in layers:
-        yield _Part(shared, begin, begin + layer.out_features)
+        yield Part(shared, begin, begin + layer.out_features)
         begin += layer.out_features
 
 
@@ -68,11 +70,14 @@ class _Shared:
         return outputs
 
 
-class _Part(nn.Module):
+class Part(nn.Module):
+    """Stands in for one of several layers; `linear` is all of them, side by side."""
+
     def __init__(self, shared: _Shared, begin: int, end: int) -> None:
         super().__init__()
         self.linear = shared.linear  # which makes it one of the model's modules
         self._shared, self._begin, self._end = shared, begin, end
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """As the layer's."""
         return self._shared(inputs)[..., self._begin : self._end]

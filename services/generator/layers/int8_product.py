@@ -7,20 +7,17 @@ depend on what is computed beside it.
 """
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from services.generator.layers import simd
 from services.generator.layers.compiled import compiled
 from services.generator.openmp import carray, parallel, thread_count, thread_number
-
-AVAILABLE = bool(llvmlite.binding.get_host_cpu_features().get("avx512vnni"))
-"""Whether this machine's CPU has the instructions."""
 
 OUTPUTS = 32
 """Weights are read in groups of so many outputs."""
@@ -31,17 +28,11 @@ WORD = 4
 OFFSET = 128
 """What is added to a number of a row, so that it is never negative."""
 
+GATED = 16
+"""Outputs of a gate that stand beside as many of what it gates, in one group."""
+
 _ROWS = 8  # at a time: their sums are held in registers
-_LANES = 16  # outputs of an instruction
-
-# Where there is a flag, numba adds none that lets factors change places, here and not there.
-_EXACT = ("nsz",)
-
-_INT = ir.IntType(32)
-_SIZE = ir.IntType(64)
-_FLOAT = ir.FloatType()
-_INTS = ir.VectorType(_INT, _LANES)
-_FLOATS = ir.VectorType(_FLOAT, _LANES)
+_PARTS = range(OUTPUTS // simd.LANES)
 
 
 class Int8Weights(ctypes.Structure):
@@ -63,7 +54,7 @@ class Int8Weights(ctypes.Structure):
 
 
 class ProductCall(ctypes.Structure):
-    """What the compiled loop is told: see `multiply_share`."""
+    """What the compiled loop is told: see `multiply_groups`."""
 
     _fields_ = (
         ("weights", Int8Weights),
@@ -73,7 +64,7 @@ class ProductCall(ctypes.Structure):
 
 
 @intrinsic
-def _multiply(
+def _multiply_rows(
     _typing: Any,
     count: Any,
     words: Any,
@@ -88,110 +79,100 @@ def _multiply(
     output_bytes: Any,
 ) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        count, *others = values
-        done = builder.append_basic_block("done")
-        cases = builder.switch(count, done)
-        for rows in range(1, _ROWS + 1):
-            block = builder.append_basic_block(f"rows_{rows}")
-            cases.add_case(ir.Constant(_SIZE, rows), block)
-            builder.position_at_end(block)
-            _emit(builder, rows, *others)
-            builder.branch(done)
-        builder.position_at_end(done)
+        count, words, rows, weights, *others, added, added_bytes, output, output_bytes = values
+        with simd.cases(builder, count, _ROWS) as cases:
+            for known in cases:
+                sums = _dots(builder, known, words, rows, weights)
+                for row, products in enumerate(_scaled(builder, sums, *others)):
+                    addend = builder.add(added, builder.mul(added_bytes, simd.size(row)))
+                    result = builder.add(output, builder.mul(output_bytes, simd.size(row)))
+                    for part, value in enumerate(products):
+                        addends = simd.load(builder, addend, simd.FLOATS, part)
+                        simd.store(builder, simd.add(builder, value, addends), result, part)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 11), generate
 
 
-def _emit(
-    builder: Any,
-    count: int,
+@intrinsic
+def _gate_rows(
+    _typing: Any,
+    count: Any,
     words: Any,
     rows: Any,
     weights: Any,
     offsets: Any,
     output_scales: Any,
     row_scales: Any,
-    added: Any,
-    added_bytes: Any,
     output: Any,
     output_bytes: Any,
-) -> None:
-    """Emit the product of a known number of rows and one group of outputs."""
-    parts = range(OUTPUTS // _LANES)
-    zero = ir.Constant(_INTS, None)
-    sums = [[cgutils.alloca_once_value(builder, zero) for _ in parts] for _ in range(count)]
+) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        count, words, rows, weights, *others, output, output_bytes = values
+        with simd.cases(builder, count, _ROWS) as cases:
+            for known in cases:
+                sums = _dots(builder, known, words, rows, weights)
+                for row, (gate, up) in enumerate(_scaled(builder, sums, *others)):
+                    result = builder.add(output, builder.mul(output_bytes, simd.size(row)))
+                    gated = simd.multiply(builder, simd.silu(builder, gate), up)
+                    simd.store(builder, gated, result)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 9), generate
+
+
+def _dots(builder: Any, count: int, words: Any, rows: Any, weights: Any) -> list[list[Any]]:
+    """The sums of products of a known number of rows with one group of outputs."""
+    zero = simd.zeros(simd.INTS)
+    sums = [[cgutils.alloca_once(builder, simd.INTS) for _ in _PARTS] for _ in range(count)]
     for mine in sums:
         for one in mine:
             builder.store(zero, one)
-    row_bytes = builder.mul(words, ir.Constant(_SIZE, WORD))
-    begins = [_at(builder, rows, row, row_bytes, _INT) for row in range(count)]
+    row_bytes = builder.mul(words, simd.size(WORD))
+    begins = [simd.place(builder, rows, row, row_bytes, simd.INT) for row in range(count)]
     with cgutils.for_range(builder, words) as loop:
-        place = builder.add(weights, builder.mul(loop.index, ir.Constant(_SIZE, WORD * OUTPUTS)))
-        read = [_vector(builder, place, part, _INTS) for part in parts]
+        group = builder.add(weights, builder.mul(loop.index, simd.size(WORD * OUTPUTS)))
+        factors = [simd.load(builder, group, simd.INTS, part) for part in _PARTS]
         for begin, mine in zip(begins, sums, strict=True):
-            word = _spread(builder, builder.load(builder.gep(begin, [loop.index])), _INTS)
-            for one, factors in zip(mine, read, strict=True):
-                builder.store(_dot(builder, builder.load(one), word, factors), one)
+            word = builder.load(builder.gep(begin, [loop.index]), align=1)
+            word = simd.spread(builder, word, simd.INTS)
+            for one, factor in zip(mine, factors, strict=True):
+                builder.store(simd.add_dots(builder, builder.load(one), word, factor), one)
+    return [[builder.load(one) for one in mine] for mine in sums]
+
+
+def _scaled(
+    builder: Any, sums: list[list[Any]], offsets: Any, output_scales: Any, row_scales: Any
+) -> Iterator[list[Any]]:
+    """The products of each row, as floats."""
     for row, mine in enumerate(sums):
-        row_scale = builder.load(_at(builder, row_scales, row, ir.Constant(_SIZE, 4), _FLOAT))
-        row_scale = _spread(builder, row_scale, _FLOATS)
-        addend = builder.add(added, builder.mul(added_bytes, ir.Constant(_SIZE, row)))
-        result = builder.add(output, builder.mul(output_bytes, ir.Constant(_SIZE, row)))
-        for part, one in zip(parts, mine, strict=True):
-            whole = builder.sub(builder.load(one), _vector(builder, offsets, part, _INTS))
-            value = builder.sitofp(whole, _FLOATS)
-            value = builder.fmul(
-                value, _vector(builder, output_scales, part, _FLOATS), flags=_EXACT
-            )
-            value = builder.fmul(value, row_scale, flags=_EXACT)
-            value = builder.fadd(value, _vector(builder, addend, part, _FLOATS), flags=_EXACT)
-            there = builder.gep(
-                builder.inttoptr(result, _FLOATS.as_pointer()), [ir.Constant(_SIZE, part)]
-            )
-            builder.store(value, there, align=4)
+        scale = builder.load(simd.place(builder, row_scales, row, simd.size(4), simd.FLOAT))
+        scale = simd.spread(builder, scale, simd.FLOATS)
+        products = []
+        for part, one in enumerate(mine):
+            whole = builder.sub(one, simd.load(builder, offsets, simd.INTS, part))
+            value = builder.sitofp(whole, simd.FLOATS)
+            scales = simd.load(builder, output_scales, simd.FLOATS, part)
+            products.append(simd.multiply(builder, simd.multiply(builder, value, scales), scale))
+        yield products
 
 
-def _at(builder: Any, begin: Any, number: int, apart: Any, kind: Any) -> Any:
-    """The pointer to the n-th of some things that are so many bytes apart."""
-    address = builder.add(begin, builder.mul(apart, ir.Constant(_SIZE, number)))
-    return builder.inttoptr(address, kind.as_pointer())
-
-
-def _vector(builder: Any, address: Any, number: int, kind: Any) -> Any:
-    """The n-th vector from an address on."""
-    begin = builder.inttoptr(address, kind.as_pointer())
-    return builder.load(builder.gep(begin, [ir.Constant(_SIZE, number)]), align=4)
-
-
-def _spread(builder: Any, number: Any, kind: Any) -> Any:
-    """A vector of one number."""
-    undefined = ir.Constant(kind, ir.Undefined)
-    one = builder.insert_element(undefined, number, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(_INTS, None))
-
-
-def _dot(builder: Any, sums: Any, word: Any, factors: Any) -> Any:
-    """Add the products of four unsigned bytes with four signed ones, in each lane."""
-    if AVAILABLE:
-        kind = ir.FunctionType(_INTS, [_INTS, _INTS, _INTS])
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [sums, word, factors])
-    for bits in range(0, 32, 8):
-        byte = builder.and_(builder.lshr(word, _all(bits)), _all(255))
-        factor = builder.ashr(builder.shl(factors, _all(24 - bits)), _all(24))
-        sums = builder.add(sums, builder.mul(byte, factor))
-    return sums
-
-
-def _all(number: int) -> Any:
-    return ir.Constant(_INTS, [number] * _LANES)
+_multiply: Any = _multiply_rows
+_gate: Any = _gate_rows
 
 
 @compiled
-def multiply_share(
+def share(groups: int) -> tuple[int, int]:
+    """The first of this thread's groups, and the first behind them."""
+    mine, threads = thread_number(), thread_count()
+    return groups * mine // threads, groups * (mine + 1) // threads
+
+
+@compiled
+def multiply_groups(
     weights: Any,
+    first: int,
+    last: int,
     count: int,
     rows: int,
     scales: int,
@@ -200,10 +181,12 @@ def multiply_share(
     output: int,
     output_bytes: int,
 ) -> None:
-    """One thread's share of the outputs: `output = rows @ weights * scales + added`.
+    """Some groups of outputs of `output = rows @ weights * scales + added`.
 
     Args:
         weights: Of Int8Weights.
+        first: The first group.
+        last: The first behind them.
         count: How many rows.
         rows: Address of uint8 (count, inputs), to which OFFSET has been added.
         scales: Address of float32 (count,).
@@ -212,9 +195,8 @@ def multiply_share(
         output: Address of float32 (count, outputs), written; may be `added`.
         output_bytes: From row to row of these.
     """
-    threads, mine = thread_count(), thread_number()
     row_bytes = weights.words * WORD
-    for group in range(weights.groups * mine // threads, weights.groups * (mine + 1) // threads):
+    for group in range(first, last):
         column = 4 * group * OUTPUTS  # in bytes
         for row in range(0, count, _ROWS):
             _multiply(
@@ -232,12 +214,55 @@ def multiply_share(
             )
 
 
+@compiled
+def gate_groups(
+    weights: Any,
+    first: int,
+    last: int,
+    count: int,
+    rows: int,
+    scales: int,
+    output: int,
+    output_bytes: int,
+) -> None:
+    """`silu(gate) * up`, where each group has GATED outputs of a gate and GATED of up.
+
+    Args:
+        weights: As of `multiply_groups`, as those that are not explained here.
+        first: The first group.
+        last: The first behind them.
+        count: How many rows.
+        rows: Their address.
+        scales: Their address.
+        output: Address of float32 (count, outputs / 2), written.
+        output_bytes: From row to row of these.
+    """
+    row_bytes = weights.words * WORD
+    for group in range(first, last):
+        column = 4 * group * OUTPUTS  # in bytes
+        for row in range(0, count, _ROWS):
+            _gate(
+                min(_ROWS, count - row),
+                weights.words,
+                rows + row * row_bytes,
+                weights.weights + group * row_bytes * OUTPUTS,
+                weights.offsets + column,
+                weights.scales + column,
+                scales + 4 * row,
+                output + row * output_bytes + column // 2,
+                output_bytes,
+            )
+
+
 @parallel(ProductCall)
 def multiply(calls: Any) -> None:
     """One thread's share of a product with a bias."""
     call = carray(calls, 1)[0]
-    multiply_share(
+    first, last = share(call.weights.groups)
+    multiply_groups(
         call.weights,
+        first,
+        last,
         call.count,
         call.rows,
         call.scales,

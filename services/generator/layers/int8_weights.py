@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from services.generator import openmp
-from services.generator.layers import int8_product
+from services.generator.layers import simd
 from services.generator.layers.int8_product import (
     OFFSET,
     OUTPUTS,
@@ -34,7 +34,7 @@ def product(weights: torch.Tensor, bias: torch.Tensor | None) -> Product:
     scales = (weights.abs().amax(1) / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
     rounded = (weights / scales[:, None]).round().to(torch.int8)
     bias = torch.zeros(len(weights)) if bias is None else bias.float()
-    ours = int8_product.AVAILABLE and weights.shape[1] % WORD == 0
+    ours = simd.VNNI and weights.shape[1] % WORD == 0
     return (VnniProduct if ours else OnednnProduct)(rounded, scales, bias)
 
 
@@ -66,7 +66,7 @@ class VnniProduct:
         """See `Product`."""
         count, weights = len(rows), self.weights
         # Rows a power of two apart would have to share the same few lines of the CPU's cache.
-        output = torch.empty(count, OUTPUTS * weights.groups + 16)
+        output = torch.empty(count, OUTPUTS * weights.groups + simd.LANES)
         addresses = rows.data_ptr(), scales.data_ptr(), output.data_ptr()
         call = ProductCall(weights, count, *addresses, 4 * output.shape[1])
         openmp.run(multiply, call, weights.groups if count else 0)

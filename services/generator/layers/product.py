@@ -6,27 +6,17 @@ Here each number of the result is one sum, in the order of the columns, whatever
 
 from typing import Any
 
-import llvmlite.binding
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
+from services.generator.layers import simd
+
+LANES = simd.LANES
 """Columns of a product."""
 
 ROWS = 8
 """Rows of a product at most; as many sums hide how long one takes."""
-
-_FUSED = bool(llvmlite.binding.get_host_cpu_features().get("fma"))
-# Where there is a flag, numba adds none that lets sums change their order, here and not there.
-_IN_ORDER = ("nsz",)
-
-_FLOAT = ir.FloatType()
-_BYTE = ir.IntType(8)
-_SIZE = ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_SAME = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)  # the first one, for every lane
 
 
 @intrinsic
@@ -37,15 +27,9 @@ def _add_product(_typing: Any, left: Any, right: Any, total: Any) -> Any:
             for of, value in zip(signature.args, arguments, strict=True)
         ]
         rows, columns = cgutils.unpack_tuple(builder, arrays[0].shape)
-        done = builder.append_basic_block("done")
-        cases = builder.switch(rows, done)
-        for count in range(1, ROWS + 1):
-            block = builder.append_basic_block(f"rows_{count}")
-            cases.add_case(ir.Constant(_SIZE, count), block)
-            builder.position_at_end(block)
-            _add(builder, count, columns, *arrays)
-            builder.branch(done)
-        builder.position_at_end(done)
+        with simd.cases(builder, rows, ROWS) as cases:
+            for count in cases:
+                _add(builder, count, columns, *arrays)
         return context.get_dummy_value()
 
     return types.void(left, right, total), generate
@@ -60,43 +44,23 @@ There are ROWS rows at most. The numbers of each row lie side by side; the rows 
 
 def _add(builder: Any, count: int, columns: Any, left: Any, right: Any, total: Any) -> None:
     """Emit the product of a known number of rows."""
-    rows = [_row(builder, left, ir.Constant(_SIZE, number)) for number in range(count)]
-    totals = [
-        builder.bitcast(_row(builder, total, ir.Constant(_SIZE, number)), _VECTOR.as_pointer())
-        for number in range(count)
-    ]
-    sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(count)]  # become registers
+    rows = [_row(builder, left, simd.size(number)) for number in range(count)]
+    totals = [_row(builder, total, simd.size(number)) for number in range(count)]
+    sums = [cgutils.alloca_once(builder, simd.FLOATS) for _ in range(count)]  # become registers
     for one, place in zip(sums, totals, strict=True):
-        builder.store(builder.load(place, align=4), one)
+        builder.store(simd.load(builder, place, simd.FLOATS), one)
     with cgutils.for_range(builder, columns) as loop:
-        place = builder.bitcast(_row(builder, right, loop.index), _VECTOR.as_pointer())
-        factors = builder.load(place, align=4)
+        factors = simd.load(builder, _row(builder, right, loop.index), simd.FLOATS)
         for one, row in zip(sums, rows, strict=True):
-            factor = _spread(builder, builder.load(builder.gep(row, [loop.index])))
-            builder.store(_multiply_add(builder, factor, factors, builder.load(one)), one)
+            begin = builder.inttoptr(row, simd.FLOAT.as_pointer())
+            number = builder.load(builder.gep(begin, [loop.index]))
+            factor = simd.spread(builder, number, simd.FLOATS)
+            builder.store(simd.multiply_add(builder, factor, factors, builder.load(one)), one)
     for one, place in zip(sums, totals, strict=True):
-        builder.store(builder.load(one), place, align=4)
-
-
-def _multiply_add(builder: Any, factor: Any, factors: Any, added: Any) -> Any:
-    if not _FUSED:
-        product = builder.fmul(factor, factors, flags=_IN_ORDER)
-        return builder.fadd(product, added, flags=_IN_ORDER)
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-    return builder.call(function, [factor, factors, added])
+        simd.store(builder, builder.load(one), place)
 
 
 def _row(builder: Any, array: Any, number: Any) -> Any:
-    """Where a row of an array begins."""
+    """The address of a row of an array."""
     stride = builder.extract_value(array.strides, 0)  # in bytes
-    begin = builder.bitcast(array.data, _BYTE.as_pointer())
-    row = builder.gep(begin, [builder.mul(stride, number)])
-    return builder.bitcast(row, _FLOAT.as_pointer())
-
-
-def _spread(builder: Any, number: Any) -> Any:
-    """A vector of one number."""
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    one = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, undefined, _SAME)
+    return builder.add(builder.ptrtoint(array.data, simd.SIZE), builder.mul(stride, number))

@@ -9,6 +9,7 @@ from torch import nn
 from services.generator import openmp
 from services.generator.layers.gated_mlp import Int8GatedMLP
 from services.generator.layers.int8_linear import Int8Linear, side_by_side
+from services.generator.layers.int8_product import GATED
 from services.generator.layers.rms_norm import RMSNorm
 
 INT8 = "int8"
@@ -93,6 +94,8 @@ def _mlp(layer: Any) -> Int8GatedMLP | None:
     names = ("gate_proj", "up_proj", "down_proj")
     parts: list[Any] = [getattr(layer, name, None) for name in names]
     if any(type(part) is not nn.Linear or part.bias is not None for part in parts):
+        return None
+    if parts[0].out_features % GATED:
         return None
     mlp = Int8GatedMLP(*parts)
     return mlp if _same(mlp, layer, parts[0].in_features, tolerance=0.05) else None

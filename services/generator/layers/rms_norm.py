@@ -8,7 +8,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from services.generator.layers.compiled import FLOAT, ROW, ROWS, Floats, compiled_for
+from services.generator.layers.compiled import FLOAT, ROW, ROWS, Floats, compiled, compiled_for
+
+
+@compiled
+def normalize_row(row: Floats, weight: Floats, epsilon: float, output: Floats) -> None:
+    """Normalise a row (width,) into output."""
+    squares = np.float32(0)
+    for column in range(len(row)):
+        squares += row[column] * row[column]
+    scale = np.float32(1) / np.sqrt(squares / np.float32(len(row)) + epsilon)
+    for column in range(len(row)):
+        output[column] = row[column] * scale * weight[column]
+
+
+@compiled_for(ROWS, ROW, FLOAT, ROWS)
+def _normalize(rows: Floats, weight: Floats, epsilon: float, output: Floats) -> None:
+    for row in range(len(rows)):
+        normalize_row(rows[row], weight, epsilon, output[row])
 
 
 class RMSNorm(nn.Module):
@@ -21,25 +38,12 @@ class RMSNorm(nn.Module):
 
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
         super().__init__()
-        self._weight = weight.detach().numpy()
-        self._epsilon = epsilon
+        self.weight = weight.detach().numpy()
+        self.epsilon = epsilon
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Rows (…, width) to rows of the same shape."""
-        rows = inputs.reshape(-1, len(self._weight)).contiguous()
+        rows = inputs.reshape(-1, len(self.weight)).contiguous()
         output = torch.empty_like(rows)
-        normalize(rows.numpy(), self._weight, self._epsilon, output.numpy())
+        _normalize(rows.numpy(), self.weight, self.epsilon, output.numpy())
         return output.view(inputs.shape)
-
-
-@compiled_for(ROWS, ROW, FLOAT, ROWS)
-def normalize(rows: Floats, weight: Floats, epsilon: float, output: Floats) -> None:
-    """Normalise rows (n, width) into output, of the same shape."""
-    width = rows.shape[1]
-    for row in range(rows.shape[0]):
-        squares = np.float32(0)
-        for column in range(width):
-            squares += rows[row, column] * rows[row, column]
-        scale = np.float32(1) / np.sqrt(squares / np.float32(width) + epsilon)
-        for column in range(width):
-            output[row, column] = rows[row, column] * scale * weight[column]

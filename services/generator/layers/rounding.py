@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from services.generator.layers.compiled import Floats, Words, compiled, exponentials
-from services.generator.layers.int8_product import OFFSET
+from services.generator.layers.hadamard import columns, transform
+from services.generator.layers.int8_product import GATED, OFFSET
 from services.generator.openmp import carray, parallel, pointer, run, thread_count, thread_number
 
 Bytes = NDArray[np.uint8]
@@ -22,7 +23,6 @@ Bytes = NDArray[np.uint8]
 LARGEST = 127
 """What the largest number of a row becomes."""
 
-_MIXED = 64
 _ROWS_A_THREAD = 4
 
 _TINY = np.float32(1e-30)
@@ -41,65 +41,57 @@ class _Call(ctypes.Structure):
 
 
 @compiled
-def _mixed(width: int) -> int:
-    """How many columns are mixed: a power of two that divides the width, 64 at most."""
-    count = 1
-    while count < _MIXED and width % (2 * count) == 0:
-        count *= 2
-    return count
-
-
-@compiled
-def _mix(row: Floats) -> None:
-    """The Hadamard transform, unnormalised, of columns that are an equal distance apart.
-
-    The distance is as large as can be, so that neighbours are computed together.
-    """
-    half, last = len(row) // 2, len(row) // _mixed(len(row))
-    while half >= last:
-        for begin in range(0, len(row), 2 * half):
-            first, second = row[begin : begin + half], row[begin + half : begin + 2 * half]
-            for column in range(half):
-                one, other = first[column], second[column]
-                first[column], second[column] = one + other, one - other
-        half //= 2
-
-
-@compiled
-def mix_rows(rows: Floats) -> None:
-    """Mix each row (n, width), changed."""
-    for row in range(len(rows)):
-        _mix(rows[row])
-
-
-@compiled
-def round_row(row: Floats, rounded: Bytes) -> np.float32:
-    """Mix and round a row (width,), changed, as `round_rows` does; gives its scale."""
-    _mix(row)
+def peak(row: Floats) -> np.float32:
+    """The largest number of a row, without its sign."""
     words = row.view(np.int32)
     # Floats without their sign are in the order of their bits, which are compared many at a time.
     most = np.zeros(1, np.int32)
     for column in range(len(words)):
         most[0] = max(most[0], words[column] & _ALL_BUT_SIGN)
-    greatest = most.view(np.float32)[0]
-    inverse = np.float32(LARGEST) / greatest if greatest > _TINY else np.float32(0)
+    found: np.float32 = most.view(np.float32)[0]
+    return found
+
+
+@compiled
+def round_to(row: Floats, most: np.float32, rounded: Bytes) -> None:
+    """Round numbers (n,), changed, none of which is larger than `most`, so that that is LARGEST."""
+    words = row.view(np.int32)
+    inverse = np.float32(LARGEST) / most if most > _TINY else np.float32(0)
     for column in range(len(row)):
         row[column] = row[column] * inverse + _ROUNDING
     for column in range(len(row)):
         rounded[column] = words[column] + OFFSET
-    scale: np.float32 = greatest / np.float32(LARGEST)
+
+
+@compiled
+def round_row(row: Floats, rounded: Bytes) -> np.float32:
+    """Mix and round a row (width,), changed, as `round_rows` does; gives its scale."""
+    transform(row)
+    most = peak(row)
+    round_to(row, most, rounded)
+    scale: np.float32 = most / np.float32(LARGEST)
     return scale
 
 
 @compiled
-def gate(both: Floats, inner: Floats, bits: Words) -> None:
-    """`silu(gate) * up` of one row (2 * width,) into inner; what is in bits does not matter."""
-    width = len(inner)
-    for column in range(width):
-        inner[column] = -both[column]
+def gate_row(both: Floats, inner: Floats, bits: Words) -> None:
+    """`silu(gate) * up` of neighbouring columns of one row; what is in bits does not matter.
+
+    Args:
+        both: (2 * n,), GATED of gate and GATED of up in turn.
+        inner: (n,), written.
+        bits: (n,), changed.
+    """
+    pairs = both.reshape(len(inner) // GATED, 2, GATED)
+    result = inner.reshape(len(pairs), GATED)
+    for pair in range(len(pairs)):
+        for column in range(GATED):
+            result[pair, column] = -pairs[pair, 0, column]
     exponentials(inner, bits)
-    for column in range(width):
-        inner[column] = both[column] / (np.float32(1) + inner[column]) * both[width + column]
+    for pair in range(len(pairs)):
+        for column in range(GATED):
+            gate, up = pairs[pair, 0, column], pairs[pair, 1, column]
+            result[pair, column] = gate / (np.float32(1) + result[pair, column]) * up
 
 
 @parallel(_Call)
@@ -124,7 +116,7 @@ def _gate_and_round(calls: Any) -> None:
     inner, bits = np.empty(width, np.float32), np.empty(width, np.int32)
     for row in range(thread_number(), call.count, thread_count()):
         both = carray(pointer(call.source + row * call.source_bytes), 2 * width, np.float32)
-        gate(both, inner, bits)
+        gate_row(both, inner, bits)
         scales[row] = round_row(inner, rounded[row])
 
 
@@ -132,7 +124,14 @@ def mixed_weights(weights: torch.Tensor) -> torch.Tensor:
     """Weights (outputs, width) for rows that are mixed."""
     rows = weights.numpy().copy()
     mix_rows(rows)
-    return torch.from_numpy(rows / _mixed(rows.shape[1]))
+    return torch.from_numpy(rows / columns(rows.shape[1]))
+
+
+@compiled
+def mix_rows(rows: Floats) -> None:
+    """Mix each row (n, width), changed."""
+    for row in range(len(rows)):
+        transform(rows[row])
 
 
 def round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,7 +150,7 @@ def gate_and_round(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute `silu(gate) * up` of each row, mix and round it as `round_rows` does.
 
     Args:
-        both: float32 (n, 2 * width), gate and up of each row.
+        both: float32 (n, 2 * width), GATED columns of gate and GATED of up in turn.
     """
     return _run(_gate_and_round, both, both.shape[1] // 2)
 

@@ -1,0 +1,151 @@
+"""Vectors of 16 numbers, from which compiled loops are built where numba would not find them.
+
+Each function emits instructions; `builder` is llvmlite's. What they compute does not depend on
+where they stand: sums and products are fused where that is said, and nowhere else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils
+
+LANES = 16
+
+FLOAT = ir.FloatType()
+INT = ir.IntType(32)
+SIZE = ir.IntType(64)
+FLOATS = ir.VectorType(FLOAT, LANES)
+INTS = ir.VectorType(INT, LANES)
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+_FUSED = bool(_FEATURES.get("fma"))
+
+VNNI = bool(_FEATURES.get("avx512vnni"))
+"""Whether this machine's CPU has instructions for `add_dots`."""
+
+# Where there is a flag, numba adds none that lets sums change their order, here and not there.
+_EXACT = ("nsz",)
+
+
+def size(number: int) -> Any:
+    """A number for addresses."""
+    return ir.Constant(SIZE, number)
+
+
+def floats(number: float) -> Any:
+    """A vector of one number."""
+    return ir.Constant(FLOATS, [number] * LANES)
+
+
+def ints(number: int) -> Any:
+    """A vector of one whole number."""
+    return ir.Constant(INTS, [number] * LANES)
+
+
+def zeros(kind: Any) -> Any:
+    """A vector of zeros."""
+    return ir.Constant(kind, None)
+
+
+def place(builder: Any, address: Any, number: int, apart: Any, kind: Any) -> Any:
+    """The pointer to the n-th of some things that are so many bytes apart, from an address on."""
+    return builder.inttoptr(
+        builder.add(address, builder.mul(apart, size(number))), kind.as_pointer()
+    )
+
+
+def load(builder: Any, address: Any, kind: Any, number: int = 0) -> Any:
+    """The n-th vector from an address on, which need not be aligned."""
+    begin = builder.inttoptr(address, kind.as_pointer())
+    return builder.load(builder.gep(begin, [size(number)]), align=4)
+
+
+def store(builder: Any, value: Any, address: Any, number: int = 0) -> None:
+    """Write the n-th vector from an address on."""
+    begin = builder.inttoptr(address, value.type.as_pointer())
+    builder.store(value, builder.gep(begin, [size(number)]), align=4)
+
+
+def spread(builder: Any, number: Any, kind: Any) -> Any:
+    """A vector of one number that is not known yet."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, number, ir.Constant(INT, 0))
+    return builder.shuffle_vector(one, undefined, zeros(INTS))
+
+
+def add(builder: Any, one: Any, other: Any) -> Any:
+    """Sums."""
+    return builder.fadd(one, other, flags=_EXACT)
+
+
+def subtract(builder: Any, one: Any, other: Any) -> Any:
+    """Differences."""
+    return builder.fsub(one, other, flags=_EXACT)
+
+
+def multiply(builder: Any, one: Any, other: Any) -> Any:
+    """Products."""
+    return builder.fmul(one, other, flags=_EXACT)
+
+
+def multiply_add(builder: Any, one: Any, other: Any, added: Any) -> Any:
+    """`one * other + added`, fused where the CPU can."""
+    if not _FUSED:
+        return add(builder, multiply(builder, one, other), added)
+    return _call(builder, "llvm.fma.v16f32", FLOATS, one, other, added)
+
+
+def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+    """Add to each of the sums the four products of four unsigned bytes with four signed ones."""
+    if VNNI:
+        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, sums, unsigned, signed)
+    for bits in range(0, 32, 8):
+        byte = builder.and_(builder.lshr(unsigned, ints(bits)), ints(255))
+        factor = builder.ashr(builder.shl(signed, ints(24 - bits)), ints(24))
+        sums = builder.add(sums, builder.mul(byte, factor))
+    return sums
+
+
+def silu(builder: Any, numbers: Any) -> Any:
+    """`x / (1 + exp(-x))`; see `exponentials` of `compiled`."""
+    powers = multiply(builder, numbers, floats(-1.4426950408889634))
+    powers = _call(builder, "llvm.minnum.v16f32", FLOATS, powers, floats(126))
+    powers = _call(builder, "llvm.maxnum.v16f32", FLOATS, powers, floats(-126))
+    whole = _call(builder, "llvm.floor.v16f32", FLOATS, powers)
+    rest = subtract(builder, powers, whole)
+    value = floats(1.8775767e-3)
+    for factor in (8.9893397e-3, 5.5826318e-2, 2.4015361e-1, 6.9315308e-1, 9.9999994e-1):
+        value = multiply_add(builder, value, rest, floats(factor))
+    exponents = builder.add(builder.fptosi(whole, INTS), ints(127))
+    scales = builder.bitcast(builder.shl(exponents, ints(23)), FLOATS)
+    divisor = multiply_add(builder, value, scales, floats(1))
+    return builder.fdiv(numbers, divisor, flags=_EXACT)
+
+
+@contextmanager
+def cases(builder: Any, count: Any, most: int) -> Iterator[Iterator[int]]:
+    """Emit a case for each number from 1 to `most` that `count` may have; for others, nothing.
+
+    What is emitted while one of the numbers is the current one is its case.
+    """
+    done = builder.append_basic_block("done")
+    switch = builder.switch(count, done)
+
+    def each() -> Iterator[int]:
+        for number in range(1, most + 1):
+            block = builder.append_basic_block(f"case_{number}")
+            switch.add_case(size(number), block)
+            builder.position_at_end(block)
+            yield number
+            builder.branch(done)
+
+    yield each()
+    builder.position_at_end(done)
+
+
+def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    kind = ir.FunctionType(result, [one.type for one in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
