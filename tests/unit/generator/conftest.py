@@ -13,6 +13,7 @@ from tests.tiny_models import save_tiny_llama, save_tiny_phi3
 
 pytest.register_assert_rewrite("tests.unit.generator.engine_suite")
 pytest.register_assert_rewrite("tests.unit.generator.embedding_suite")
+pytest.register_assert_rewrite("tests.unit.generator.in_process_suite")
 pytest.register_assert_rewrite("tests.unit.generator.logprobs_suite")
 
 WINDOW = 20

@@ -2,7 +2,7 @@ from services.generator.engine.interface import Engine
 from services.generator.engine.reference import ReferenceEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.embedding_suite import EmbeddingSuite
-from tests.unit.generator.engine_suite import InProcessSuite
+from tests.unit.generator.in_process_suite import InProcessSuite
 from tests.unit.generator.logprobs_suite import LogprobsSuite
 
 
