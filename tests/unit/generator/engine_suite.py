@@ -149,23 +149,6 @@ class EngineSuite(EngineMaker):
         assert finished.first_token_s is not None
         assert 0 <= finished.queued_s <= finished.first_token_s <= finished.total_s
 
-    async def test_greedy_tokens_and_text_are_those_of_generate(
-        self, tiny_llama: LoadedModel
-    ) -> None:
-        async with self.engine(tiny_llama) as engine:
-            events = await collect(engine, request(max_new_tokens=40))
-        prompt = torch.tensor([PROMPT])
-        expected = tiny_llama.model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=40,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )[0, len(PROMPT) :].tolist()
-        assert ids_of(events) == expected
-        assert text_of(events) == tiny_llama.tokenizer.decode(expected)
-
     async def test_a_seed_that_was_drawn_is_reported_and_gives_the_same_again(
         self, tiny_llama: LoadedModel
     ) -> None:
