@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("tests.unit.generator.engine_suite")
 pytest.register_assert_rewrite("tests.unit.generator.embedding_suite")
 pytest.register_assert_rewrite("tests.unit.generator.in_process_suite")
 pytest.register_assert_rewrite("tests.unit.generator.logprobs_suite")
+pytest.register_assert_rewrite("tests.unit.generator.near_suite")
 pytest.register_assert_rewrite("tests.unit.generator.transformers_suite")
 
 WINDOW = 20
