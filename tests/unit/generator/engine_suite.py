@@ -295,6 +295,23 @@ class EngineSuite(EngineMaker):
                 model.release()
                 assert ending(await first).reason is FinishReason.LENGTH
 
+    async def test_a_deadline_that_comes_during_a_step_does_not_wait_for_its_end(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama) as engine:
+            with self.slowed(tiny_llama):
+                wanted = request(max_new_tokens=200, deadline=time.monotonic() + 0.5)
+                stream = engine.generate(wanted)
+                events = [await anext(stream), await anext(stream)]
+                with self.held(tiny_llama):
+                    # Held for longer than that, or the model's own step would end it too.
+                    async with asyncio.timeout(10):
+                        events += [event async for event in stream]
+        assert ending(events).reason is FinishReason.DEADLINE
+        assert 0 < ending(events).generated_tokens < 200
+        assert len(ids_of(events)) == ending(events).generated_tokens
+        assert text_of(events) == tiny_llama.tokenizer.decode(ids_of(events))
+
     async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(
         self, tiny_llama: LoadedModel
     ) -> None:
