@@ -12,6 +12,7 @@ is JSON.
 import asyncio
 import json
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -137,6 +138,7 @@ def measure(
     waiting: Annotated[int, typer.Option(help="Requests that wait beside them.")] = 16,
 ) -> None:
     """Serve, measure, and print a table and a line of JSON."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the server would live on
     console = Console(soft_wrap=True)
     places = running + waiting
     with generator(running, waiting) as address:

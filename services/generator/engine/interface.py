@@ -209,7 +209,8 @@ class Engine(ABC):
         The deltas' texts add up to the decoded tokens, special tokens left out, cut before the
         first stop string; their token ids add up to all tokens generated. Closing the iterator
         cancels the request; the model stops within one step. A request whose deadline comes
-        finishes with the text so far. `max_new_tokens` is cut to what `room` leaves.
+        finishes with the text so far, without waiting for the step under way. `max_new_tokens` is
+        cut to what `room` leaves.
 
         Raises:
             PromptTooLongError: before Started.

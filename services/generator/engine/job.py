@@ -5,7 +5,6 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 
 from services.generator.detokenizer import Detokenizer
 from services.generator.engine.interface import (
@@ -58,6 +57,9 @@ class Job:
 
     It is made on the loop. All that is not said to be for the loop is for the engine's thread, or
     for the loop too where the engine has none.
+
+    Its deadline ends it on the loop, with what there is by then: a step of the model may take
+    longer than the client still waits. What the engine does with it afterwards changes nothing.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class Job:
         self._stop_ids = loaded.stop_ids
         self._detokenizer = Detokenizer(loaded.tokenizer, request.stopping.stop)
         self._cancelled = threading.Event()
-        self._claim = threading.Lock()
+        self._lock = threading.Lock()  # of the text: the loop may end what the engine adds to
+        self._ended = False
         self._expired = False
         self._unsent: list[int] = []
         self._unsent_logprobs: list[Logprobs] = []
@@ -88,10 +91,6 @@ class Job:
         self._cached_tokens = 0
         self._expiry = self._expire_in_time()
 
-    def claim(self) -> bool:
-        """Become the one who ends the job: the engine's thread, or the deadline if it is first."""
-        return self._claim.acquire(blocking=False)
-
     def leave(self) -> None:
         """Nobody reads the events any more."""
         self.cancel()
@@ -103,11 +102,12 @@ class Job:
         self._cancelled.set()
 
     def over(self) -> bool:
-        """Whether the text must end now, whatever the model says."""
+        """Whether the text has ended or must end now, whatever the model says."""
         deadline = self.request.deadline
-        self._expired = deadline is not None and time.monotonic() >= deadline
+        if deadline is not None and time.monotonic() >= deadline:
+            self._expired = True
         stopped = self._detokenizer.matched is not None
-        return stopped or self._expired or self._cancelled.is_set()
+        return self._ended or stopped or self._expired or self._cancelled.is_set()
 
     async def stream(self) -> AsyncGenerator[Delta | Finished, None]:
         """What comes, to the end; for the loop. Raises GenerationError where the model failed."""
@@ -145,6 +145,19 @@ class Job:
 
     def put(self, token_id: int, logprobs: Logprobs | None = None) -> None:
         """Take a generated token, and how likely it was if the request asks for that."""
+        with self._lock:
+            if not self._ended:
+                self._take(token_id, logprobs)
+
+    def end(self) -> None:
+        """Send what was held back, and how the text ended, if it had not."""
+        self._end(None)
+
+    def fail(self, error: Exception) -> None:
+        """Send what was held back, and that the model failed, if the text had not ended."""
+        self._end(error)
+
+    def _take(self, token_id: int, logprobs: Logprobs | None) -> None:
         now = time.monotonic()
         if self._first is None:
             self._first = now
@@ -161,30 +174,32 @@ class Job:
         if text or len(self._unsent) == _MOST_UNSENT:
             self._send(text)
 
-    def end(self) -> None:
-        """Send what was held back, and how the text ended."""
-        self._release()
-        finished = self._finished()
-        self._metrics.finished(finished)
-        self._emit(finished)
-
-    def fail(self, error: Exception) -> None:
-        """Send what was held back, and that the model failed."""
-        with suppress(Exception):  # the text itself may be what failed
-            self._release()
-        self._metrics.failed.inc()
-        self._emit(GenerationError.of(error))
+    def _end(self, error: Exception | None) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            try:
+                self._release()
+            except Exception as defect:  # the text itself may be what failed
+                error = error or defect
+            if error is None:
+                finished = self._finished()
+                self._metrics.finished(finished)
+                self._emit(finished)
+            else:
+                self._metrics.failed.inc()
+                self._emit(GenerationError.of(error))
 
     def _expire_in_time(self) -> asyncio.TimerHandle | None:
         if self.request.deadline is None:
             return None
         left = max(0.0, self.request.deadline - time.monotonic())
-        return asyncio.get_running_loop().call_later(left, self._expire_waiting)
+        return asyncio.get_running_loop().call_later(left, self._expire)
 
-    def _expire_waiting(self) -> None:
-        if self.claim():
-            self._expired = True
-            self.end()
+    def _expire(self) -> None:
+        self._expired = True
+        self.end()
 
     def _release(self) -> None:
         text = self._detokenizer.flush()

@@ -52,8 +52,6 @@ class ReferenceEngine(ThreadedEngine):
 
     def _run(self, job: Job) -> None:
         """Generate one text; in the engine's thread."""
-        if not job.claim():
-            return  # its deadline came while it waited
         try:
             if not job.over():
                 self._generate(job)

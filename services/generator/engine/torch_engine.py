@@ -147,15 +147,15 @@ class TorchEngine(ThreadedEngine):
             job = sequence.owner.job
             if job.over():
                 self._scheduler.remove(sequence)
-                if job.begun or job.claim():
-                    job.end()
+                job.end()
 
     def _step(self) -> None:
-        scheduled = self._scheduler.schedule()
+        chunks = self._scheduler.schedule()
         self._metrics.preemptions.inc(self._scheduler.preempted)
-        chunks = [chunk for chunk in scheduled if self._admitted(chunk.sequence)]
         if not chunks:
             return
+        for chunk in chunks:
+            self._note_admission(chunk.sequence)
         try:
             chosen = self._compute(chunks)
         except Exception as error:
@@ -172,22 +172,15 @@ class TorchEngine(ThreadedEngine):
 
     def _fail(self, sequence: Sequence["_Owner"], error: Exception) -> None:
         self._scheduler.remove(sequence)
-        job = sequence.owner.job
-        if job.begun or job.claim():
-            job.fail(error)
+        sequence.owner.job.fail(error)
 
-    def _admitted(self, sequence: "Sequence[_Owner]") -> bool:
-        """Note that waiting is over; false when the deadline was first to end it."""
+    def _note_admission(self, sequence: "Sequence[_Owner]") -> None:
+        """Note that waiting is over, if it was not before."""
         job = sequence.owner.job
-        if job.begun:
-            return True
-        if not job.claim():
-            self._scheduler.remove(sequence)
-            return False
-        job.begin(cached_tokens=sequence.cached)
-        self._metrics.prefix_queries.inc(len(sequence.tokens))
-        self._metrics.prefix_hits.inc(sequence.cached)
-        return True
+        if not job.begun:
+            job.begin(cached_tokens=sequence.cached)
+            self._metrics.prefix_queries.inc(len(sequence.tokens))
+            self._metrics.prefix_hits.inc(sequence.cached)
 
     def _compute(
         self, chunks: "list[Chunk[_Owner]]"

@@ -161,22 +161,20 @@ class VllmEngine(QueuedEngine):
         outputs = self._llm.generate(prompt, self._parameters(job), uuid4().hex)
         async with aclosing(outputs):
             async for output in outputs:
-                if not job.begun and not _admitted(job, output):
-                    return
+                if not job.begun:
+                    _note_admission(job, output)
                 for token_id, told in _tokens(output):
                     job.put(token_id, _logprobs(token_id, told, job.request.logprobs))
                     if job.over():
                         return
 
     def _end(self, job: Job, task: asyncio.Task[None]) -> None:
-        """Tell how it ended, unless the deadline was first to do so."""
+        """Tell how it ended, unless its deadline has."""
         del self._tasks[job]
         self._pace.note()
         error = None if task.cancelled() else task.exception()
         if error and self._llm.errored:
             self._died()
-        if not (job.begun or job.claim()):
-            return
         if isinstance(error, Exception):
             job.fail(error)
         else:
@@ -203,13 +201,10 @@ class VllmEngine(QueuedEngine):
         )
 
 
-def _admitted(job: Job, output: RequestOutput) -> bool:
-    """Note that waiting is over; false when the deadline was first to end it."""
-    if not job.claim():
-        return False
+def _note_admission(job: Job, output: RequestOutput) -> None:
+    """Note that waiting is over."""
     scheduled = output.metrics.scheduled_ts if output.metrics else None
     job.begin(cached_tokens=output.num_cached_tokens or 0, at=scheduled)
-    return True
 
 
 _Told = Mapping[int, Logprob] | None

@@ -4,11 +4,13 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
 from services.generator.embedding import Vectors
 from services.generator.engine.interface import (
@@ -19,6 +21,9 @@ from services.generator.engine.interface import (
 )
 from services.generator.models import LoadedModel
 from tests.unit.generator.engine_suite import EngineMaker, collect, request
+
+TOLERANCES = {"float32": 2e-5, "int8": 0.1}
+"""How far a model's last hidden states, by its type, go with the shapes of its products."""
 
 
 @contextmanager
@@ -62,6 +67,7 @@ class EmbeddingSuite(EngineMaker):
     async def test_embedding_gives_the_last_hidden_states_whatever_comes_along(
         self, tiny_llama: LoadedModel
     ) -> None:
+        near = partial(assert_allclose, atol=TOLERANCES[tiny_llama.description.dtype])
         prompts = prompts_of(3, 256, 1, 3, 77, 12, 13, 14, *[200] * 12)
         async with self.engine(tiny_llama) as engine:
             together = await engine.embed(prompts)
@@ -70,14 +76,15 @@ class EmbeddingSuite(EngineMaker):
         for prompt, states, own in zip(prompts, together, alone, strict=True):
             assert states.shape == (len(prompt), tiny_llama.description.embedding_dimension)
             assert states.dtype == np.float32
-            np.testing.assert_allclose(states, own, atol=2e-5)
-            np.testing.assert_allclose(states, by_hand(tiny_llama, prompt), atol=2e-5)
+            near(states, own)
+            near(states, by_hand(tiny_llama, prompt))
 
     async def test_phi3_is_embedded_as_by_hand(self, tiny_phi3: LoadedModel) -> None:
+        near = partial(assert_allclose, atol=TOLERANCES[tiny_phi3.description.dtype])
         prompts = [tiny_phi3.tokenizer.encode(text) for text in ("a", "the song that comes next")]
         async with self.engine(tiny_phi3) as engine:
             for prompt, states in zip(prompts, await engine.embed(prompts), strict=True):
-                np.testing.assert_allclose(states, by_hand(tiny_phi3, prompt), atol=2e-5)
+                near(states, by_hand(tiny_phi3, prompt))
 
     async def test_prompts_are_embedded_in_fewer_passes_than_they_are(
         self, tiny_llama: LoadedModel

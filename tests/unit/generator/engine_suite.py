@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from services.generator.engine.interface import (
     Delta,
@@ -20,7 +19,6 @@ from services.generator.engine.interface import (
     Event,
     Finished,
     FinishReason,
-    GenerationError,
     GenerationRequest,
     PromptTooLongError,
     QueueFullError,
@@ -150,23 +148,6 @@ class EngineSuite(EngineMaker):
         assert (finished.prompt_tokens, finished.generated_tokens) == (20, 12)
         assert finished.first_token_s is not None
         assert 0 <= finished.queued_s <= finished.first_token_s <= finished.total_s
-
-    async def test_greedy_tokens_and_text_are_those_of_generate(
-        self, tiny_llama: LoadedModel
-    ) -> None:
-        async with self.engine(tiny_llama) as engine:
-            events = await collect(engine, request(max_new_tokens=40))
-        prompt = torch.tensor([PROMPT])
-        expected = tiny_llama.model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=40,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )[0, len(PROMPT) :].tolist()
-        assert ids_of(events) == expected
-        assert text_of(events) == tiny_llama.tokenizer.decode(expected)
 
     async def test_a_seed_that_was_drawn_is_reported_and_gives_the_same_again(
         self, tiny_llama: LoadedModel
@@ -314,6 +295,23 @@ class EngineSuite(EngineMaker):
                 model.release()
                 assert ending(await first).reason is FinishReason.LENGTH
 
+    async def test_a_deadline_that_comes_during_a_step_does_not_wait_for_its_end(
+        self, tiny_llama: LoadedModel
+    ) -> None:
+        async with self.engine(tiny_llama) as engine:
+            with self.slowed(tiny_llama):
+                wanted = request(max_new_tokens=200, deadline=time.monotonic() + 0.5)
+                stream = engine.generate(wanted)
+                events = [await anext(stream), await anext(stream)]
+                with self.held(tiny_llama):
+                    # Held for longer than that, or the model's own step would end it too.
+                    async with asyncio.timeout(10):
+                        events += [event async for event in stream]
+        assert ending(events).reason is FinishReason.DEADLINE
+        assert 0 < ending(events).generated_tokens < 200
+        assert len(ids_of(events)) == ending(events).generated_tokens
+        assert text_of(events) == tiny_llama.tokenizer.decode(ids_of(events))
+
     async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again(
         self, tiny_llama: LoadedModel
     ) -> None:
@@ -362,47 +360,3 @@ class EngineSuite(EngineMaker):
         await collect(engine, request(max_new_tokens=9))  # comes after it
         await engine.close()
         assert ending([event async for event in unread]).reason is FinishReason.LENGTH
-
-
-class InProcessSuite(EngineSuite):
-    """What holds beside that where the model runs in this process, by transformers' own code.
-
-    An engine with processes of its own draws with another source of chance, and loses them all when
-    its model fails.
-    """
-
-    async def test_a_seeded_text_is_that_of_a_pipeline(self, tiny_llama: LoadedModel) -> None:
-        backend = tiny_llama.tokenizer.backend
-        make: Any = transformers.pipeline  # its overloads leave this form out
-        pipeline = make("text-generation", model=tiny_llama.model, tokenizer=backend)
-        prompt = "the song that comes next"
-        ids = tuple(tiny_llama.tokenizer.encode(prompt))
-        sampling = Sampling(do_sample=True, top_k=20, top_p=0.9, repetition_penalty=1.2, seed=7)
-        async with self.engine(tiny_llama) as engine:
-            wanted = GenerationRequest(ids, sampling, Stopping(max_new_tokens=15))
-            events = await collect(engine, wanted)
-        transformers.set_seed(7)
-        expected = pipeline(
-            prompt,
-            do_sample=True,
-            top_k=20,
-            top_p=0.9,
-            repetition_penalty=1.2,
-            max_new_tokens=15,
-            return_full_text=False,
-        )
-        assert text_of(events) == expected[0]["generated_text"]
-        assert ending(events).seed == 7
-
-    async def test_a_failing_model_fails_its_request_and_no_other(
-        self, tiny_llama: LoadedModel
-    ) -> None:
-        def fail(*_: Any) -> None:
-            raise RuntimeError("out of luck")
-
-        async with self.engine(tiny_llama) as engine:
-            hook = tiny_llama.model.register_forward_hook(fail)
-            with pytest.raises(GenerationError):
-                await collect(engine, request())
-            hook.remove()
-            assert ending(await collect(engine, request())).reason is FinishReason.LENGTH

@@ -27,19 +27,14 @@ from services.generator.engine.torch_engine import KvBudgetError, TorchEngine
 from services.generator.models import LoadedModel
 from tests.tiny_models import GEMMA2
 from tests.unit.generator.embedding_suite import EmbeddingSuite
-from tests.unit.generator.engine_suite import (
-    PROMPT,
-    InProcessSuite,
-    collect,
-    ending,
-    ids_of,
-    request,
-)
+from tests.unit.generator.engine_suite import PROMPT, collect, ending, ids_of, request
+from tests.unit.generator.in_process_suite import InProcessSuite
 from tests.unit.generator.logprobs_suite import LogprobsSuite
 from tests.unit.generator.same_texts import bytes_for
+from tests.unit.generator.transformers_suite import PipelineSuite
 
 
-class TestTorchEngine(InProcessSuite, EmbeddingSuite, LogprobsSuite):
+class TestTorchEngine(InProcessSuite, PipelineSuite, EmbeddingSuite, LogprobsSuite):
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
 

@@ -39,6 +39,7 @@ from serving.environment import prepared
 from tests.unit.generator.engine_suite import EngineSuite, Held, collect, ending, ids_of, request
 from tests.unit.generator.forced_tokens import FORCED
 from tests.unit.generator.logprobs_suite import LogprobsSuite
+from tests.unit.generator.transformers_suite import GreedySuite
 
 # Engines take long to start, so tests share them, and so the loop that they live in.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -79,7 +80,7 @@ def before_outputs(action: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-class TestVllmEngine(EngineSuite, LogprobsSuite):
+class TestVllmEngine(EngineSuite, GreedySuite, LogprobsSuite):
     shared: dict[str, VllmEngine]  # by their models' names
 
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
