@@ -17,6 +17,8 @@ import torch
 from numba import cfunc, from_dtype, types
 from numba.extending import intrinsic
 
+from services.generator.layers.compiled import OPTIONS
+
 
 def library() -> Path | None:
     """The OpenMP that comes with torch; loops have one thread where torch is built with another."""
@@ -113,7 +115,7 @@ def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], 
     signature = types.void(of(from_dtype(np.dtype(call))))
     return cast(
         "Callable[[Callable[[Any], None]], Any]",
-        cfunc(signature, cache=True, fastmath=True, error_model="numpy"),
+        cfunc(signature, **OPTIONS),
     )
 
 

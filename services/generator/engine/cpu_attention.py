@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.generator.layers.compiled import Floats, Words, compiled, exponentials, largest
-from services.generator.layers.product import LANES, ROWS, add_product
+from services.generator.layers.product import LANES, ROWS, add_product, prefetch
 from services.generator.openmp import (
     barrier,
     carray,
@@ -103,7 +103,11 @@ def _attend(
     size = -(-end // BLOCK_SIZE) * BLOCK_SIZE - begin
     scores[:count, :size] = 0
     for at in range(0, size, BLOCK_SIZE):
-        seen = keys[table[first + at // BLOCK_SIZE], head]
+        number = first + at // BLOCK_SIZE
+        seen = keys[table[number], head]
+        if at + BLOCK_SIZE < size:
+            prefetch(keys[table[number + 1], head])
+        prefetch(values[table[number], head])
         for row in range(0, count, ROWS):
             last = min(row + ROWS, count)
             add_product(asked[row:last], seen, scores[row:last, at : at + LANES])

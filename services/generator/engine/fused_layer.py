@@ -227,22 +227,28 @@ def _compute(calls: Any) -> None:
 
 
 class Workspace:
-    """Memory for what is computed inside a layer, which all layers use in turn."""
+    """Memory for what is computed inside a layer, which all layers use in turn.
+
+    Attributes:
+        threads: How many the loop may be run in.
+    """
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self.threads = 0
+        self._tokens = 0
 
     def reserve(self, tokens: int, projected: int, attended: int, inner: int, hidden: int) -> None:
         """Make room for a step's tokens; the others are widths."""
-        if tokens == self.tokens:
+        threads = torch.get_num_threads()
+        if (tokens, threads) == (self._tokens, self.threads):
             return
-        self.tokens = tokens
+        self._tokens, self.threads = tokens, threads
         self.projected = torch.empty(tokens, projected)
         self.attended = torch.empty(tokens, attended)
         self.inner = torch.empty(tokens, inner)
         self.rounded = torch.empty(tokens, max(hidden, attended, inner), dtype=torch.uint8)
         self.scales = torch.empty(tokens)
-        self.peaks = torch.empty(tokens, torch.get_num_threads())
+        self.peaks = torch.empty(tokens, threads)
 
 
 class FusedLayer(nn.Module):
@@ -299,7 +305,7 @@ class FusedLayer(nn.Module):
         for name in ("inner", "rounded", "scales", "peaks"):
             setattr(call, name, getattr(workspace, name).data_ptr())
         call.cosines, call.sines = cosines.data_ptr(), sines.data_ptr()
-        openmp.run(_compute, call, torch.get_num_threads())
+        openmp.run(_compute, call, workspace.threads)
         return hidden_states
 
     def _attention(self, step: CpuAttention, width: int) -> AttentionCall:
@@ -319,10 +325,11 @@ def fuse(model: nn.Module) -> None:
     """Let decoder layers that can be computed in one loop be."""
     config: Any = model.config
     workspace = Workspace()
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if _is_fusable(child) and (fused := _fused(child, config, workspace)):
-                setattr(parent, name, fused)
+    with openmp.one_thread():
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if _is_fusable(child) and (fused := _fused(child, config, workspace)):
+                    setattr(parent, name, fused)
 
 
 def _is_fusable(layer: Any) -> bool:

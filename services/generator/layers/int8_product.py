@@ -31,6 +31,7 @@ OFFSET = 128
 GATED = 16
 """Outputs of a gate that stand beside as many of what it gates, in one group."""
 
+_AHEAD = 8192  # bytes, which come from memory while what lies before them is multiplied
 _ROWS = 8  # at a time: their sums are held in registers
 _PARTS = range(OUTPUTS // simd.LANES)
 
@@ -133,6 +134,9 @@ def _dots(builder: Any, count: int, words: Any, rows: Any, weights: Any) -> list
     with cgutils.for_range(builder, words) as loop:
         group = builder.add(weights, builder.mul(loop.index, simd.size(WORD * OUTPUTS)))
         factors = [simd.load(builder, group, simd.INTS, part) for part in _PARTS]
+        for part in _PARTS:
+            line = builder.add(group, simd.size(_AHEAD + part * simd.LINE))
+            simd.prefetch(builder, line)
         for begin, mine in zip(begins, sums, strict=True):
             word = builder.load(builder.gep(begin, [loop.index]), align=1)
             word = simd.spread(builder, word, simd.INTS)

@@ -11,9 +11,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from services.generator.layers import simd
+from services.generator.layers.compiled import Floats, compiled
 
 LANES = simd.LANES
 """Columns of a product."""
+
+_LINE = simd.LINE
 
 ROWS = 8
 """Rows of a product at most; as many sums hide how long one takes."""
@@ -64,3 +67,23 @@ def _row(builder: Any, array: Any, number: Any) -> Any:
     """The address of a row of an array."""
     stride = builder.extract_value(array.strides, 0)  # in bytes
     return builder.add(builder.ptrtoint(array.data, simd.SIZE), builder.mul(stride, number))
+
+
+@intrinsic
+def _prefetch_line(_typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        simd.prefetch(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+_prefetch: Any = _prefetch_line
+
+
+@compiled
+def prefetch(numbers: Floats) -> None:
+    """Let numbers, which lie side by side, come from memory while something else is computed."""
+    begin = numbers.ctypes.data
+    for line in range(begin, begin + 4 * numbers.size, _LINE):
+        _prefetch(line)

@@ -14,6 +14,9 @@ from numba.core import cgutils
 
 LANES = 16
 
+LINE = 64
+"""Bytes that come from memory together."""
+
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
 SIZE = ir.IntType(64)
@@ -67,6 +70,13 @@ def store(builder: Any, value: Any, address: Any, number: int = 0) -> None:
     """Write the n-th vector from an address on."""
     begin = builder.inttoptr(address, value.type.as_pointer())
     builder.store(value, builder.gep(begin, [size(number)]), align=4)
+
+
+def prefetch(builder: Any, address: Any) -> None:
+    """Let a line come from memory; there need not be any at the address."""
+    pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
+    read, to_second_level, data = (ir.Constant(INT, number) for number in (0, 2, 1))
+    _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), pointer, read, to_second_level, data)
 
 
 def spread(builder: Any, number: Any, kind: Any) -> Any:
