@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,6 +29,9 @@ from services.generator.engine.sequence import Sequence
 from services.generator.engine.threaded import ThreadedEngine
 from services.generator.hidden_states import BATCH_TOKENS
 from services.generator.models import LoadedModel
+
+if TYPE_CHECKING:
+    from services.generator.engine.paged_runner import PagedRunner
 
 _log = logging.getLogger("segue.engine")
 
@@ -87,7 +91,7 @@ class TorchEngine(ThreadedEngine):
         self._pace = Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
         self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
-        self._runner = CpuRunner(loaded, blocks)
+        self._runner = _runner(loaded, blocks, limits.running)
         self._arrivals: SimpleQueue[Job | _Pass | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
@@ -246,6 +250,16 @@ def _sequence(job: Job, room: int) -> Sequence[_Owner]:
     request = job.request
     most = min(room, len(request.prompt_ids) + request.stopping.max_new_tokens)
     return Sequence(_Owner(job), list(request.prompt_ids), most)
+
+
+def _runner(loaded: LoadedModel, blocks: int, most: int) -> "CpuRunner | PagedRunner":
+    """What runs the model where it is, at most so many sequences a step."""
+    if loaded.model.device.type != "cuda":
+        return CpuRunner(loaded, blocks)
+    # It needs Triton, which comes with the torch that knows CUDA and with no other.
+    from services.generator.engine.paged_runner import PagedRunner
+
+    return PagedRunner(loaded, blocks, BLOCK_SIZE, most)
 
 
 def _blocks(loaded: LoadedModel, kv_bytes: int | None, limits: Limits) -> int:
