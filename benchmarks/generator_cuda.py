@@ -32,7 +32,7 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.cuda_ways import WAYS, Generate, Prompts, Way
-from services.generator.engine.cache import token_bytes
+from services.generator.engine.attention import token_bytes
 from services.generator.models import LoadedModel, describe
 from services.generator.tokenization import Tokenizer
 

@@ -19,6 +19,10 @@ from services.generator.engine.paged_cache import DecodeAttention, PagedCache, t
 
 _WARM_UPS = 2  # before a capture: what is set up lazily cannot be captured
 
+# Steps in a row whose likeliest tokens were chosen, before one is begun ahead: to compute a step
+# twice costs several times what is gained when it was right.
+_TRUST = 8
+
 
 def ladder(most: int) -> list[int]:
     """Batch sizes that there are graphs for, up to `most`; smaller steps are padded to the next."""
@@ -26,14 +30,11 @@ def ladder(most: int) -> list[int]:
 
 
 def can_be_captured(model: Any) -> bool:
-    """Whether a model is wholly on one GPU, and computes the same way whatever the tokens are."""
-    [device, *others] = {parameter.device for parameter in model.parameters()}
-    rope = getattr(model.config, "rope_parameters", None) or {}
-    kinds = {rope.get("rope_type"), *(str(one) for one in rope.values() if isinstance(one, dict))}
+    """Whether a model is on a GPU, and computes the same way whatever the tokens are."""
+    rope = str(getattr(model.config, "rope_parameters", None))
     # These turn queries and keys by how long the longest text is.
-    by_length = any(name in str(kind) for kind in kinds for name in ("dynamic", "longrope"))
-    known = bool(getattr(model, "_can_compile_fullgraph", False))
-    return device.type == "cuda" and not others and known and not by_length
+    by_length = "dynamic" in rope or "longrope" in rope
+    return model.device.type == "cuda" and model._can_compile_fullgraph and not by_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class _Step:
     def empty(cls, most: int, vocabulary: int, device: torch.device) -> "_Step":
         return cls(
             torch.empty(most, vocabulary, device=device),
-            torch.empty(most, dtype=torch.int64, pin_memory=True),
+            torch.empty(most, dtype=torch.int64, pin_memory=device.type == "cuda"),
             torch.cuda.Event(),
         )
 
@@ -79,12 +80,12 @@ class DecodeGraphs:
         self._tokens = torch.zeros(most, dtype=torch.int64, device=device)
         self._places = torch.zeros(most, dtype=torch.int64, device=device)
         columns = -(-context_length // cache.block_size)
-        self._rows = np.full((most, columns), cache.scratch, np.int32)  # of `_tables`, on the host
-        self._tables = to_device(self._rows, np.int32, device)
+        shape = (most, columns)
+        self._tables = torch.full(shape, cache.scratch, dtype=torch.int32, device=device)
+        self._rows = np.full(shape, cache.scratch, np.int32)  # the same, on the host
         self._stream = torch.cuda.Stream(device)
         self._forward = torch.compile(
             self._logits,
-            dynamic=True,
             fullgraph=True,
             # A single token's matrix products then become reductions that read weights faster.
             options={"coordinate_descent_tuning": True},
@@ -96,7 +97,7 @@ class DecodeGraphs:
         self._order: list[int] = []  # where in `_this` the last call's sequences are
         self._expected: list[Span] = []  # what comes after them
         self._ahead = False  # whether that is under way, in their order, into `_next`
-        self._trusted = True
+        self._right = _TRUST  # so many steps in a row began with the likeliest tokens
 
     def run(self, tokens: Sequence[int], spans: Sequence[Span]) -> torch.Tensor:
         """Compute some tokens, each of another sequence.
@@ -137,9 +138,9 @@ class DecodeGraphs:
             return None
         self._this.done.synchronize()
         likeliest = self._this.likeliest.tolist()
-        # Texts that are drawn would have most steps computed twice.
-        self._trusted = [likeliest[self._order[place]] for place in places] == list(tokens)
-        return places if self._trusted and self._ahead else None
+        right = [likeliest[self._order[place]] for place in places] == list(tokens)
+        self._right = self._right + 1 if right else 0
+        return places if right and self._ahead else None
 
     def _load(self, tokens: Sequence[int], spans: Sequence[Span]) -> None:
         """Tell the device what to compute."""
@@ -177,7 +178,8 @@ class DecodeGraphs:
         size = self._cache.block_size
         self._order = order
         self._expected = [Span(one.end, one.end + 1, list(one.blocks)) for one in spans]
-        self._ahead = self._trusted and all(one.end < len(one.blocks) * size for one in spans)
+        room = all(one.end < len(one.blocks) * size for one in spans)
+        self._ahead = room and self._right >= _TRUST
         if self._ahead:
             self._launch(self._next, len(spans))
 
@@ -197,7 +199,8 @@ class DecodeGraphs:
         """Graphs, and where each leaves its logits until the next is launched."""
         graphs = {}
         memory = torch.cuda.graph_pool_handle()
-        for size in sizes:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        for size in reversed(sizes):  # the smaller ones find room in the memory of the largest
             with torch.cuda.stream(self._stream):
                 for _ in range(_WARM_UPS):
                     self._step(size)
@@ -210,8 +213,11 @@ class DecodeGraphs:
 
     def _step(self, size: int) -> torch.Tensor:
         """What is captured: a step, and what the one after it begins with."""
-        tokens, places = self._tokens[:size], self._places[:size]
-        logits: torch.Tensor = self._forward(tokens, places, self._tables[:size])
+        tokens, places, tables = self._tokens[:size], self._places[:size], self._tables[:size]
+        if size > 1:  # compiled once for all of them, and once for a single one
+            for each in (tokens, places, tables):
+                torch._dynamo.maybe_mark_dynamic(each, 0)
+        logits: torch.Tensor = self._forward(tokens, places, tables)
         tokens.copy_(logits.argmax(dim=-1))
         places += places.clamp(max=1)  # padding stays where it is, at 0
         return logits
@@ -238,7 +244,7 @@ def _places_of(spans: Sequence[Span], expected: Sequence[Span]) -> list[int] | N
 
 
 def _is_same(span: Span, expected: Span) -> bool:
-    blocks = span.blocks[: len(expected.blocks)]
+    blocks = list(span.blocks[: len(expected.blocks)])
     return span.begin == expected.begin and blocks == expected.blocks
 
 

@@ -12,7 +12,7 @@ import triton.language as tl
 
 _KEYS = 64  # of a step through what is seen
 _PROMPT_QUERIES = 64
-_LEAST_QUERIES = 16  # that tensor cores multiply
+_LEAST_QUERIES = _LEAST_WIDTH = 16  # that tensor cores multiply
 
 _MOST_SPLITS = 16
 _PROGRAMS_PER_PROCESSOR = 4
@@ -55,7 +55,7 @@ def attend(
     if splits > 1:
         parts = output.new_empty(len(tiles), heads, splits, width, dtype=torch.float32)
         weights = output.new_empty(len(tiles), heads, splits, dtype=torch.float32)
-    padded = triton.next_power_of_2(width)
+    padded = max(_LEAST_WIDTH, triton.next_power_of_2(width))
     _attend[(len(tiles), groups, splits)](
         parts,
         weights,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from services.generator.engine.attention import ATTENTION, Span
+from services.generator.engine.attention import ATTENTION, Span, UnsupportedModelError
 from services.generator.engine.decode_graphs import DecodeGraphs, can_be_captured
 from services.generator.engine.paged_cache import PagedAttention, PagedCache, to_device
 from services.generator.models import LoadedModel
@@ -25,11 +25,14 @@ class PagedRunner:
         most: Sequences of a step.
 
     Raises:
-        UnsupportedModelError: what the model does with earlier tokens is not known here.
+        UnsupportedModelError: it is not on one device, or what it does with earlier tokens is not
+            known here.
     """
 
     def __init__(self, loaded: LoadedModel, blocks: int, block_size: int, most: int) -> None:
         model = loaded.model
+        if len({parameter.device for parameter in model.parameters()}) > 1:
+            raise UnsupportedModelError("that is spread over several devices")
         model.set_attn_implementation(ATTENTION)
         self._model: Any = model
         self._cache = PagedCache(model.config, blocks, block_size, model.dtype, model.device)

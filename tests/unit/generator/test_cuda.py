@@ -1,6 +1,8 @@
 """The torch engine on a GPU: no graph, padding, window or preemption changes a text."""
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import TorchEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.engine_suite import collect, ids_of
-from tests.unit.generator.test_torch_engine import arriving, by_generate, bytes_for, prompts
+from tests.unit.generator.same_texts import arriving, by_generate, bytes_for, preemptions, prompts
 
 pytestmark = [
     pytest.mark.cuda,
@@ -19,18 +21,24 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["llama", "phi3"])
+@pytest.fixture(params=["tiny_llama", "tiny_phi3", "windowed_phi3"])
 def loaded(request: pytest.FixtureRequest) -> LoadedModel:
-    found: LoadedModel = request.getfixturevalue(f"tiny_{request.param}")
+    found: LoadedModel = request.getfixturevalue(request.param)
     assert found.model.device.type == "cuda"
     return found
 
 
-def greedy(prompt: tuple[int, ...], count: int) -> GenerationRequest:
-    return GenerationRequest(prompt, stopping=Stopping(count, ignore_eos=True))
+def greedy(prompt: Sequence[int], count: int) -> GenerationRequest:
+    return GenerationRequest(tuple(prompt), stopping=Stopping(count, ignore_eos=True))
 
 
-async def made_by(engine: TorchEngine, wanted: list[GenerationRequest], at_once: int) -> object:
+def expected(loaded: LoadedModel, wanted: Sequence[GenerationRequest]) -> list[list[int]]:
+    return [by_generate(loaded, one.prompt_ids, one.stopping.max_new_tokens) for one in wanted]
+
+
+async def made_by(
+    engine: TorchEngine, wanted: Sequence[GenerationRequest], at_once: int
+) -> list[list[int]]:
     try:
         return await arriving(engine, wanted, at_once)
     finally:
@@ -42,58 +50,55 @@ class TestAText:
     async def test_is_that_of_generate_whatever_it_is_padded_with(
         self, loaded: LoadedModel, at_once: int
     ) -> None:
-        asked = prompts(24, 400, 80)
-        counts = [random.Random(number).randint(1, 40) for number in range(24)]
-        expected = [by_generate(loaded, *one) for one in zip(asked, counts, strict=True)]
+        chance = random.Random(2)
+        wanted = [greedy(prompt, chance.randint(1, 40)) for prompt in prompts(24, 400)]
+        texts = expected(loaded, wanted)
         engine = TorchEngine(loaded, 64, limits=Limits(running=12))
-        wanted = [greedy(*one) for one in zip(asked, counts, strict=True)]
-        assert await made_by(engine, wanted, at_once) == expected
-
-    async def test_sees_no_farther_than_the_models_window(
-        self, tiny_phi3: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(tiny_phi3.model.config, "sliding_window", 20)
-        asked = prompts(12, 32_000, 60)
-        expected = [by_generate(tiny_phi3, prompt, 30) for prompt in asked]
-        engine = TorchEngine(tiny_phi3, limits=Limits(tokens=48))
-        assert await made_by(engine, [greedy(one, 30) for one in asked], 8) == expected
+        assert await made_by(engine, wanted, at_once) == texts
 
     async def test_that_loses_its_memory_is_computed_again(self, loaded: LoadedModel) -> None:
-        asked = prompts(24, 400, 80)
-        expected = [by_generate(loaded, prompt, 12) for prompt in asked]
-        engine = TorchEngine(
-            loaded, 64, kv_bytes=bytes_for(loaded, 8), limits=Limits(running=8, tokens=24)
-        )
-        assert await made_by(engine, [greedy(one, 12) for one in asked], 8) == expected
+        wanted = [greedy(prompt, 12) for prompt in prompts(24, 400)]
+        texts, before = expected(loaded, wanted), preemptions(loaded)
+        limits = Limits(running=8, tokens=24)
+        engine = TorchEngine(loaded, 64, kv_bytes=bytes_for(loaded, 8), limits=limits)
+        assert await made_by(engine, wanted, 8) == texts
+        assert preemptions(loaded) > before
 
     async def test_beside_one_that_is_drawn_is_the_likeliest(self, loaded: LoadedModel) -> None:
         """What is drawn is not what the GPU went ahead with."""
-        asked = prompts(8, 400, 60)
+        wanted = [greedy(prompt, 20) for prompt in prompts(8, 400)]
+        texts = expected(loaded, wanted)
         drawn = Sampling(do_sample=True, temperature=2.0, top_k=0, seed=1)
+        wanted[1::2] = [replace(one, sampling=drawn) for one in wanted[1::2]]
+        made = await made_by(TorchEngine(loaded, limits=Limits(running=8)), wanted, 8)
+        assert made[::2] == texts[::2]
+        assert made[1::2] != texts[1::2]
+
+    async def test_that_is_drawn_is_the_same_alone_and_among_others(
+        self, loaded: LoadedModel
+    ) -> None:
         wanted = [
-            GenerationRequest(
-                prompt, drawn if number % 2 else Sampling(), greedy(prompt, 20).stopping
+            replace(
+                greedy(prompt, 12),
+                sampling=Sampling(do_sample=True, temperature=1.5, top_k=50, seed=number),
             )
-            for number, prompt in enumerate(asked)
+            for number, prompt in enumerate(prompts(12, 400))
         ]
-        engine = TorchEngine(loaded, limits=Limits(running=8))
-        made = await made_by(engine, wanted, 8)
-        assert isinstance(made, list)
-        assert made[::2] == [by_generate(loaded, prompt, 20) for prompt in asked[::2]]
-        assert made[1::2] != [by_generate(loaded, prompt, 20) for prompt in asked[1::2]]
+        engine = TorchEngine(loaded, limits=Limits(running=12))
+        alone = [ids_of(await collect(engine, one)) for one in wanted]
+        assert await made_by(engine, wanted, 12) == alone
 
     async def test_after_one_that_left_in_the_middle_is_whole(self, loaded: LoadedModel) -> None:
         """The step that was under way for it writes where nobody looks."""
-        [asked] = prompts(1, 400, 60)
-        engine = TorchEngine(loaded, kv_bytes=bytes_for(loaded, 8))
+        [prompt] = prompts(1, 400)
+        [text] = expected(loaded, [greedy(prompt, 20)])
+        engine = TorchEngine(loaded, kv_bytes=bytes_for(loaded, 8), limits=Limits(running=2))
         try:
             for _ in range(5):
-                stream = engine.generate(greedy(asked, 60))
+                stream = engine.generate(greedy(prompt, 60))
                 for _ in range(4):
                     await anext(stream)
                 await stream.aclose()
-                assert ids_of(await collect(engine, greedy(asked, 20))) == by_generate(
-                    loaded, asked, 20
-                )
+                assert ids_of(await collect(engine, greedy(prompt, 20))) == text
         finally:
             await engine.close()

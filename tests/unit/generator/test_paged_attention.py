@@ -23,7 +23,7 @@ from services.generator.engine.paged_runner import PagedRunner
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import TorchEngine
 from services.generator.models import LoadedModel
-from tests.unit.generator.test_torch_engine import arriving, by_generate, bytes_for, prompts
+from tests.unit.generator.same_texts import arriving, by_generate, bytes_for, prompts
 
 CUDA = torch.cuda.is_available()
 pytestmark = (
@@ -146,10 +146,7 @@ class TestATextByTheseKernels:
 
     @pytest.fixture(autouse=True)
     def use_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def runner(loaded: LoadedModel, blocks: int, most: int) -> PagedRunner:
-            return PagedRunner(loaded, blocks, BLOCK, most)
-
-        monkeypatch.setattr(torch_engine, "_runner", runner)
+        monkeypatch.setattr(torch_engine, "_runner", PagedRunner)
 
     @pytest.mark.parametrize("blocks", [64, 6])
     async def test_is_that_of_generate(self, tiny_llama: LoadedModel, blocks: int) -> None:
@@ -163,13 +160,10 @@ class TestATextByTheseKernels:
         finally:
             await engine.close()
 
-    async def test_sees_no_farther_than_the_models_window(
-        self, tiny_phi3: LoadedModel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(tiny_phi3.model.config, "sliding_window", 20)
-        asked = prompts(3, 32_000, 80)
-        expected = [by_generate(tiny_phi3, prompt, 8) for prompt in asked]
-        engine = TorchEngine(tiny_phi3, limits=Limits(tokens=30))
+    async def test_sees_no_farther_than_the_models_window(self, windowed_phi3: LoadedModel) -> None:
+        asked = prompts(3, 32_000)
+        expected = [by_generate(windowed_phi3, prompt, 8) for prompt in asked]
+        engine = TorchEngine(windowed_phi3, limits=Limits(tokens=30))
         wanted = [GenerationRequest(one, stopping=Stopping(8, ignore_eos=True)) for one in asked]
         try:
             assert await arriving(engine, wanted, 3) == expected
