@@ -6,13 +6,13 @@ Each is a context that is given a model, and how many texts there are at most at
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from services.generator.engine.interface import GenerationRequest, Stopping
-from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import TorchEngine
+from services.generator.engine.torch_engine import TorchEngine, usual_limits
 from services.generator.models import LoadedModel
 
 Prompts = list[list[int]]
@@ -23,7 +23,8 @@ Generate = Callable[[Prompts, int], None]
 @contextmanager
 def engine(loaded: LoadedModel, most: int) -> Iterator[Generate]:
     """Our engine, all of it but the RPCs."""
-    made = TorchEngine(loaded, limits=Limits(running=most, tokens=2048))
+    limits = replace(usual_limits(loaded.model.device), running=most)
+    made = TorchEngine(loaded, limits=limits)
     loop = asyncio.new_event_loop()
 
     async def generate(prompts: Prompts, new: int) -> None:
@@ -65,12 +66,15 @@ def static_generate(loaded: LoadedModel, most: int) -> Iterator[Generate]:
 
 @contextmanager
 def continuous_batching(loaded: LoadedModel, most: int) -> Iterator[Generate]:
-    """The continuous batching of transformers, as it sets itself up."""
+    """The continuous batching of transformers, as it sets itself up on a GPU."""
     model = loaded.model
     model.set_attn_implementation("sdpa")
     config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+    batching = ContinuousBatchingConfig()
+    if model.device.type == "cpu":  # of whose memory it would take most
+        batching = ContinuousBatchingConfig(num_blocks=16, max_batch_tokens=256)
     with model.continuous_batching_context_manager(
-        generation_config=config, continuous_batching_config=ContinuousBatchingConfig()
+        generation_config=config, continuous_batching_config=batching
     ) as manager:
 
         def generate(prompts: Prompts, new: int) -> None:
