@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike
 
-from services.generator.engine.attention import Span, UnsupportedModelError, heads_and_width
+from services.generator.engine.attention import Span, StepAttention, heads_and_width
 from services.generator.engine.paged_attention import attend, decode_attention, tokens_of_a_tile
 
 
@@ -50,10 +50,8 @@ class PagedCache:
         self.values[layer].index_put_((slots,), value.transpose(0, 1))
 
 
-class PagedAttention:
+class PagedAttention(StepAttention):
     """Attention for one step: some tokens of several sequences, one behind the other in one row.
-
-    What `StepAttention` is on a CPU.
 
     Args:
         cache: Where keys and values are put and read.
@@ -61,8 +59,8 @@ class PagedAttention:
     """
 
     def __init__(self, cache: PagedCache, spans: Sequence[Span]) -> None:
+        super().__init__(cache.layers)
         self._cache = cache
-        self._layers = set(range(cache.layers))  # that have not attended yet
         self._spans = spans
         counts = [-(-span.end // cache.block_size) for span in spans]
         tables = np.zeros((len(spans), max(counts)), np.int32)
@@ -78,7 +76,7 @@ class PagedAttention:
         self._slots = to_device(np.concatenate(slots), np.int64, cache.device)
         self._tiles: list[tuple[torch.Tensor, int]] = []  # and how many tokens each has at most
 
-    def __call__(
+    def _attend(
         self,
         layer: int,
         query: torch.Tensor,
@@ -87,8 +85,6 @@ class PagedAttention:
         scale: float,
         window: int | None,
     ) -> torch.Tensor:
-        """Attend in one layer; see `StepAttention`."""
-        self._layers.discard(layer)
         cache = self._cache
         cache.put(layer, self._slots, key, value)
         if not self._tiles:
@@ -109,11 +105,6 @@ class PagedAttention:
             )
         return output
 
-    def check(self) -> None:
-        """Raise UnsupportedModelError unless every layer has attended; see `StepAttention`."""
-        if self._layers:
-            raise UnsupportedModelError(f"whose layers {sorted(self._layers)} have no attention")
-
     def _cut(self, group: int, dtype: torch.dtype) -> list[tuple[torch.Tensor, int]]:
         """Tiles of single tokens, for which few queries are multiplied, and those of prompts."""
         most = tokens_of_a_tile(group, dtype)
@@ -132,7 +123,7 @@ class PagedAttention:
         ]
 
 
-class DecodeAttention:
+class DecodeAttention(StepAttention):
     """Attention for a step in which each sequence has one token; it can be compiled.
 
     Args:
@@ -142,6 +133,7 @@ class DecodeAttention:
     """
 
     def __init__(self, cache: PagedCache, places: torch.Tensor, tables: torch.Tensor) -> None:
+        super().__init__(cache.layers)
         self._cache = cache
         self._tables = tables
         blocks = tables.gather(1, (places // cache.block_size)[:, None])[:, 0]
@@ -150,7 +142,7 @@ class DecodeAttention:
         tiles = torch.stack([numbers, places, torch.ones_like(places), numbers], dim=1)
         self._tiles = tiles.int()
 
-    def __call__(
+    def _attend(
         self,
         layer: int,
         query: torch.Tensor,
@@ -159,7 +151,6 @@ class DecodeAttention:
         scale: float,
         window: int | None,
     ) -> torch.Tensor:
-        """Attend in one layer; see `StepAttention`."""
         cache = self._cache
         cache.put(layer, self._slots, key, value)
         keys, values = cache.keys[layer], cache.values[layer]

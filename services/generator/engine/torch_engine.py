@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,12 +35,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("segue.engine")
 
-# See `Limits.context`: of SmolLM2-135M on two cores, 256 tokens take 105 ms alone, and 210 ms behind
-# 1,000 others.
+# See `Limits.context`: of SmolLM2-135M on two cores, 256 tokens take 105 ms alone, and 210 ms
+# behind 1,000 others.
 _CPU_CONTEXT = 1000
 _CUDA_STEP_TOKENS = 2048  # of Phi-3-mini: 15 teraflop, some tens of milliseconds
 _CPU_BYTES = 2**30
 _CUDA_SHARE = 0.8
+
+
+def block_bytes(model: Any) -> int:
+    """Memory that a block of keys and values takes where the model is."""
+    if model.device.type == "cpu":
+        return CpuCache.block_bytes(model.config)
+    return BLOCK_SIZE * token_bytes(model.config, model.dtype)
 
 
 def usual_limits(device: torch.device) -> Limits:
@@ -280,10 +287,8 @@ def _blocks(loaded: LoadedModel, kv_bytes: int | None, limits: Limits) -> int:
         if model.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(model.device)
             kv_bytes = int(_CUDA_SHARE * free)
-    block_bytes = CpuCache.block_bytes(model.config)
-    if model.device.type == "cuda":
-        block_bytes = BLOCK_SIZE * token_bytes(model.config, model.dtype)
-    if kv_bytes < block_bytes:
-        raise KvBudgetError(kv_bytes, block_bytes)
+    least = block_bytes(model)
+    if kv_bytes < least:
+        raise KvBudgetError(kv_bytes, least)
     useful = limits.running * -(-loaded.description.context_length // BLOCK_SIZE)
-    return int(min(kv_bytes // block_bytes, useful))
+    return int(min(kv_bytes // least, useful))

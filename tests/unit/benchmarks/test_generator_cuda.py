@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.generator_cuda import TINY, Figures, build, step_bytes, summary
-from services.generator.engine.cache import token_bytes
+from services.generator.engine.attention import token_bytes
 
 
 @pytest.fixture

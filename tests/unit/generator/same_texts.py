@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from prometheus_client import REGISTRY
 
-from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.interface import Engine, FinishReason, GenerationRequest
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import TorchEngine
+from services.generator.engine.torch_engine import TorchEngine, block_bytes
 from services.generator.models import LoadedModel
 from tests.unit.generator.engine_suite import collect, ending, ids_of
 
@@ -56,7 +55,7 @@ async def engine_of(loaded: LoadedModel, way: Way) -> AsyncIterator[Engine]:
 
 def bytes_for(loaded: LoadedModel, blocks: int) -> int:
     """Memory for so many blocks of keys and values."""
-    return blocks * CpuCache.block_bytes(loaded.model.config)
+    return blocks * block_bytes(loaded.model)
 
 
 def preemptions(loaded: LoadedModel) -> float:

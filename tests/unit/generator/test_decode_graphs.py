@@ -19,11 +19,12 @@ pytest.importorskip("triton")
 
 from services.generator.engine import paged_runner, torch_engine
 from services.generator.engine.attention import Span
+from services.generator.engine.cpu_attention import BLOCK_SIZE
 from services.generator.engine.decode_graphs import DecodeGraphs, can_be_captured, ladder
 from services.generator.engine.interface import GenerationRequest, Stopping
 from services.generator.engine.paged_runner import PagedRunner
 from services.generator.engine.scheduler import Limits, Scheduler
-from services.generator.engine.torch_engine import BLOCK_SIZE, TorchEngine
+from services.generator.engine.torch_engine import TorchEngine
 from services.generator.models import LoadedModel
 from tests.unit.generator.same_texts import arriving, by_generate, bytes_for, prompts
 

@@ -88,7 +88,7 @@ async def test_in_eight_bits_a_text_is_the_same_to_the_last_bit_in_every_way(
     tiny_llama_int8: LoadedModel,
 ) -> None:
     stopping = Stopping(NEW_TOKENS, ignore_eos=True)
-    asked = prompts(tiny_llama_int8.tokenizer.vocabulary_size)[:32]
+    asked = prompts(32, tiny_llama_int8.tokenizer.vocabulary_size)
     wanted = [GenerationRequest(one, stopping=stopping, logprobs=1) for one in asked]
     async with engine_of(tiny_llama_int8, WAYS["without sharing"]) as engine:
         alone = [await likelihoods(engine, one) for one in wanted]
