@@ -1,8 +1,8 @@
 # Everything runs in .venv, .venv-vllm or .venv-llama, which each target makes and keeps up to date
 # itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-vllm unit lint format proto breaking evaluate clean \
-  bench-recommender bench-training bench-search bench-overload bench-generator
+.PHONY: help demo up test test-vllm test-kernels unit lint format proto breaking evaluate clean \
+  bench-recommender bench-training bench-search bench-overload bench-generator bench-generator-cuda
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,6 +13,7 @@ export SEGUE_HOME ?= $(CURDIR)/.segue
 
 DATA ?= starter
 SEED ?= fade to black metallica
+CONFIG ?= ../shared/data/phi3_mini_4k/config.json
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -66,6 +67,15 @@ test: .venv/ready clients/node/node_modules lint ## lint, types, contract, and a
 test-vllm: .venv-vllm/ready ## the tests of the vLLM engine, on the CPU
 	@.venv-vllm/bin/pytest -q tests/unit/generator/test_vllm_engine.py
 
+# Triton comes with the torch that knows CUDA. Elsewhere it interprets kernels, and is kept apart.
+.triton/ready: .venv/ready
+	@$(PIP) --target .triton --no-deps triton==3.7.1
+	@touch $@
+
+test-kernels: .triton/ready ## the kernels for GPUs, interpreted on the CPU (installs 700 MB)
+	@TRITON_INTERPRET=1 PYTHONPATH=.triton $(BIN)/pytest -q tests/unit/generator/test_paged_attention.py \
+	  tests/unit/generator/test_decode_graphs.py
+
 unit: .venv/ready ## the fast tests alone
 	@$(BIN)/pytest -q tests/unit
 
@@ -104,5 +114,8 @@ bench-overload: .venv/ready ## first tokens and refusals when ten times too many
 bench-generator: .venv/ready .venv-vllm/ready .venv-llama/ready ## tokens a second, next to vLLM and llama.cpp
 	@$(BIN)/python -m benchmarks.generator
 
+bench-generator-cuda: .venv/ready ## tokens a second on a GPU, next to transformers; CONFIG=file
+	@$(BIN)/python -m benchmarks.generator_cuda '$(CONFIG)'
+
 clean: ## remove what these targets made
-	rm -rf .venv .venv-vllm .venv-llama .segue clients/node/node_modules
+	rm -rf .venv .venv-vllm .venv-llama .triton .segue clients/node/node_modules

@@ -119,7 +119,7 @@ def load(
     model.eval()
     embeddings: Any = model.get_input_embeddings()
     wrapped = Tokenizer(tokenizer, embeddings.num_embeddings)
-    description = _describe(_name(source), model, wrapped)
+    description = describe(_name(source), model, wrapped)
     if dtype == INT8:
         description = replace(description, dtype=INT8)
         _quantize(source, model)
@@ -261,7 +261,8 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ids - {None})
 
 
-def _describe(name: str, model: Any, tokenizer: Tokenizer) -> ModelDescription:
+def describe(name: str, model: Any, tokenizer: Tokenizer) -> ModelDescription:
+    """Describe a causal model of `transformers`."""
     return ModelDescription(
         name=name,
         architecture=type(model).__name__,

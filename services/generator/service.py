@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -33,8 +33,7 @@ from services.generator.engine.interface import (
     UnsupportedError,
 )
 from services.generator.engine.reference import ReferenceEngine
-from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import CPU_CONTEXT, KvBudgetError, TorchEngine
+from services.generator.engine.torch_engine import KvBudgetError, TorchEngine, usual_limits
 from services.generator.settings import GeneratorSettings
 from services.generator.tokenization import ChatTemplateError, Tokenizer, UnknownTokenError
 from serving.context import current_request_id
@@ -317,8 +316,9 @@ def _engine(loaded: models.LoadedModel, settings: GeneratorSettings) -> Engine:
         return ReferenceEngine(loaded, settings.max_waiting)
     if settings.engine == "vllm":
         return _vllm_engine(loaded, settings)
-    context = CPU_CONTEXT if loaded.model.device.type == "cpu" else None
-    limits = Limits(settings.max_running, settings.max_step_tokens, context)
+    usual = usual_limits(loaded.model.device)
+    tokens = settings.max_step_tokens or usual.tokens
+    limits = replace(usual, running=settings.max_running, tokens=tokens)
     return TorchEngine(loaded, settings.max_waiting, kv_bytes=settings.kv_bytes, limits=limits)
 
 

@@ -61,11 +61,12 @@ class GeneratorSettings(ServerSettings):
     max_waiting: int = Field(default=16, ge=0)
     """Requests that may wait beside those; one more is refused with RESOURCE_EXHAUSTED."""
 
-    max_step_tokens: int = Field(default=256, ge=1)
-    """Tokens computed in one step of the engine; longer prompts are computed in parts, so that no
-    text waits long for its next token. On a CPU, tokens far behind in a prompt count for several
-    while other texts grow. As many tokens of texts to embed are computed at a time,
-    where no single one has more. vLLM sets this itself."""
+    max_step_tokens: int | None = Field(default=None, ge=1)
+    """Tokens computed in one step of the engine; 256, or 2,048 on a GPU, when not set. Longer
+    prompts are computed in parts, so that no text waits long for its next token. On a CPU, tokens
+    far behind in a prompt count for several while other texts grow. As many tokens of texts to
+    embed, and no more than 1,024, are computed at a time, where no single one has more. vLLM sets
+    this itself."""
 
     kv_bytes: int | None = Field(default=None, ge=1)
     """Memory for keys and values; 1 GiB, or most of what a GPU has left, when not set."""

@@ -105,6 +105,12 @@ def heads_and_width(config: Any) -> tuple[int, int]:
     return getattr(config, "num_key_value_heads", None) or heads, width
 
 
+def token_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Memory that one token's keys and values take."""
+    heads, width = heads_and_width(config)
+    return int(2 * config.num_hidden_layers * heads * width * dtype.itemsize)
+
+
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
 """What some models ask of attention, under transformers' names, and would miss in silence."""
 

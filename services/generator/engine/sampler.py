@@ -67,9 +67,12 @@ def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
     for rows in (few, [row for row in drawn if row not in few]):
         if rows:
             settings = [candidates[row].choice.sampling for row in rows]
-            for row, chances in zip(rows, _probabilities(logits[rows], settings), strict=True):
-                source = _generator(candidates[row].choice, logits.device)
-                chosen[row] = torch.multinomial(chances, 1, generator=source)[0]
+            chances = _probabilities(logits[rows], settings)
+            # As `torch.multinomial` draws, which waits for a GPU to check its arguments.
+            times = torch.empty_like(chances)
+            for row, time in zip(rows, times, strict=True):
+                time.exponential_(generator=_generator(candidates[row].choice, logits.device))
+            chosen[rows] = (chances / times).argmax(dim=-1)
     tokens: list[int] = chosen.tolist()
     return tokens
 
@@ -93,8 +96,7 @@ def _probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.
         return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
 
     logits = logits / column([max(_COLDEST, one.temperature) for one in settings])
-    kept = torch.tensor([min(one.top_k or size, size) for one in settings], device=logits.device)
-    values, tokens = _likeliest(logits, kept[:, None])
+    values, tokens = _likeliest(logits, [min(one.top_k or size, size) for one in settings])
     # As `generate` adds them up: the least likely first.
     rising = values.flip(1).softmax(dim=-1).cumsum(dim=-1)
     unlikely = rising <= 1 - column([one.top_p for one in settings])
@@ -106,20 +108,20 @@ def _probabilities(logits: torch.Tensor, settings: Sequence[Sampling]) -> torch.
     return torch.zeros_like(logits).scatter(1, tokens, values.softmax(dim=-1))
 
 
-def _likeliest(logits: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _likeliest(logits: torch.Tensor, counts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest logits of each row, falling, and their tokens; -inf beyond those to be kept.
 
     More are kept than wanted where the last one equals others, as `generate` does.
     """
-    size = logits.shape[1]
-    wanted = int(kept.max()) + 1
-    if wanted <= size:
+    last = torch.tensor(counts, device=logits.device)[:, None] - 1
+    wanted = max(counts) + 1
+    if wanted <= logits.shape[1]:
         values, tokens = logits.topk(wanted)
-        least = values.gather(1, kept - 1)
+        least = values.gather(1, last)
         if bool((values[:, -1:] < least).all()):
             return values.masked_fill(values < least, -torch.inf), tokens
     values, tokens = logits.sort(descending=True)
-    return values.masked_fill(values < values.gather(1, kept - 1), -torch.inf), tokens
+    return values.masked_fill(values < values.gather(1, last), -torch.inf), tokens
 
 
 def _generator(choice: Choice, device: torch.device) -> torch.Generator:

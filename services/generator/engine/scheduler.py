@@ -57,11 +57,14 @@ class Scheduler(Generic[Owner]):
     Args:
         pool: The cache's blocks.
         limits: Bounds of one step.
+        ahead: Whether the block of a sequence's next token is lent a step early, where one is free,
+            so that a runner can go on before it is told which token was chosen.
     """
 
-    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+    def __init__(self, pool: BlockPool, limits: Limits, *, ahead: bool = False) -> None:
         self._pool = pool
         self._limits = limits
+        self._ahead = ahead
         self._running: list[Sequence[Owner]] = []
         self._waiting: deque[Sequence[Owner]] = deque()
         self._preempted: list[Sequence[Owner]] = []
@@ -112,7 +115,11 @@ class Scheduler(Generic[Owner]):
         while budget and not self._preempted and self._admit():
             chunks += self._chunk(self._running[-1], budget)
             budget = self._left(chunks)
-        return [chunk for chunk in chunks if chunk.sequence not in self._preempted]
+        chunks = [chunk for chunk in chunks if chunk.sequence not in self._preempted]
+        if self._ahead:
+            for chunk in chunks:
+                self._lend_ahead(chunk)
+        return chunks
 
     def done(self, chunk: Chunk[Owner]) -> None:
         """Note that a chunk has been computed."""
@@ -146,6 +153,19 @@ class Scheduler(Generic[Owner]):
             if victim is sequence:
                 return []
         return [Chunk(sequence, sequence.computed, end)]
+
+    def _lend_ahead(self, chunk: Chunk[Owner]) -> None:
+        """Lend the next token's block, if one is free.
+
+        The next step lends first to those that have their next token computed, and takes back from
+        who came last; so nobody gets more or less by it.
+        """
+        sequence = chunk.sequence
+        full = len(sequence.blocks) * self._pool.size == chunk.end
+        if full and chunk.last and chunk.end + 1 < sequence.most:
+            block = self._pool.lend()
+            if block is not None:
+                sequence.blocks.append(block)
 
     def _admit(self) -> bool:
         """Move the first that waits to those that run, if there is one and it finds room now."""

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from services.generator.embedding import Vectors
-from services.generator.engine.attention import Span
+from services.generator.engine.attention import Span, token_bytes
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.cpu_attention import BLOCK_SIZE
 from services.generator.engine.cpu_cache import CpuCache
@@ -29,14 +30,31 @@ from services.generator.engine.threaded import ThreadedEngine
 from services.generator.hidden_states import BATCH_TOKENS
 from services.generator.models import LoadedModel
 
+if TYPE_CHECKING:
+    from services.generator.engine.paged_runner import PagedRunner
+
 _log = logging.getLogger("segue.engine")
 
-CPU_CONTEXT = 1000
-"""See `Limits.context`: of SmolLM2-135M on two cores, 256 tokens take 105 ms alone, and 210 ms
-behind 1,000 others."""
-
+# See `Limits.context`: of SmolLM2-135M on two cores, 256 tokens take 105 ms alone, and 210 ms
+# behind 1,000 others.
+_CPU_CONTEXT = 1000
+_CUDA_STEP_TOKENS = 2048  # of Phi-3-mini: 15 teraflop, some tens of milliseconds
 _CPU_BYTES = 2**30
 _CUDA_SHARE = 0.8
+
+
+def block_bytes(model: Any) -> int:
+    """Memory that a block of keys and values takes where the model is."""
+    if model.device.type == "cpu":
+        return CpuCache.block_bytes(model.config)
+    return BLOCK_SIZE * token_bytes(model.config, model.dtype)
+
+
+def usual_limits(device: torch.device) -> Limits:
+    """Bounds of a step that suit a device."""
+    if device.type == "cpu":
+        return Limits(context=_CPU_CONTEXT)
+    return Limits(tokens=_CUDA_STEP_TOKENS)
 
 
 class KvBudgetError(ValueError):
@@ -60,7 +78,7 @@ class TorchEngine(ThreadedEngine):
         max_waiting: Requests that may wait beside those that run; one more is refused.
         kv_bytes: Memory for keys and values; by default 1 GiB, or most of what a GPU has left, and
             never more than all that may run can use.
-        limits: Bounds of one step.
+        limits: Bounds of one step; by default the usual ones of the model's device.
         share: Whether beginnings that prompts have in common are computed once.
 
     Raises:
@@ -78,7 +96,7 @@ class TorchEngine(ThreadedEngine):
         limits: Limits | None = None,
         share: bool = True,
     ) -> None:
-        limits = limits or Limits()
+        limits = limits or usual_limits(loaded.model.device)
         blocks = _blocks(loaded, kv_bytes, limits)
         room = min(loaded.description.context_length, blocks * BLOCK_SIZE)
         # Texts that grow wait for a pass as they wait for a step.
@@ -86,8 +104,9 @@ class TorchEngine(ThreadedEngine):
         super().__init__(loaded, limits.running + max_waiting, room, pass_tokens)
         self._pace = Pace()
         self._pool = BlockPool(blocks, BLOCK_SIZE, share=share)
-        self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits)
-        self._runner = CpuRunner(loaded, blocks)
+        ahead = loaded.model.device.type == "cuda"
+        self._scheduler: Scheduler[_Owner] = Scheduler(self._pool, limits, ahead=ahead)
+        self._runner = _runner(loaded, blocks, BLOCK_SIZE, limits.running)
         self._arrivals: SimpleQueue[Job | _Pass | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
@@ -248,14 +267,28 @@ def _sequence(job: Job, room: int) -> Sequence[_Owner]:
     return Sequence(_Owner(job), list(request.prompt_ids), most)
 
 
+def _runner(
+    loaded: LoadedModel, blocks: int, block_size: int, most: int
+) -> "CpuRunner | PagedRunner":
+    """What runs the model where it is, at most so many sequences a step."""
+    if loaded.model.device.type != "cuda":
+        return CpuRunner(loaded, blocks)
+    # It needs Triton, which comes with the torch that knows CUDA and with no other.
+    from services.generator.engine.paged_runner import PagedRunner
+
+    return PagedRunner(loaded, blocks, block_size, most)
+
+
 def _blocks(loaded: LoadedModel, kv_bytes: int | None, limits: Limits) -> int:
     """How many blocks fit the budget."""
     model = loaded.model
     if kv_bytes is None:
-        cuda = model.device.type == "cuda"
-        kv_bytes = int(_CUDA_SHARE * torch.cuda.mem_get_info()[0]) if cuda else _CPU_BYTES
-    block_bytes = CpuCache.block_bytes(model.config)
-    if kv_bytes < block_bytes:
-        raise KvBudgetError(kv_bytes, block_bytes)
+        kv_bytes = _CPU_BYTES
+        if model.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(model.device)
+            kv_bytes = int(_CUDA_SHARE * free)
+    least = block_bytes(model)
+    if kv_bytes < least:
+        raise KvBudgetError(kv_bytes, least)
     useful = limits.running * -(-loaded.description.context_length // BLOCK_SIZE)
-    return int(min(kv_bytes // block_bytes, useful))
+    return int(min(kv_bytes // least, useful))

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from prometheus_client import REGISTRY
 
-from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.interface import Engine, FinishReason, GenerationRequest
 from services.generator.engine.scheduler import Limits
-from services.generator.engine.torch_engine import TorchEngine
+from services.generator.engine.torch_engine import TorchEngine, block_bytes
 from services.generator.models import LoadedModel
 from tests.unit.generator.engine_suite import collect, ending, ids_of
 
@@ -56,7 +55,7 @@ async def engine_of(loaded: LoadedModel, way: Way) -> AsyncIterator[Engine]:
 
 def bytes_for(loaded: LoadedModel, blocks: int) -> int:
     """Memory for so many blocks of keys and values."""
-    return blocks * CpuCache.block_bytes(loaded.model.config)
+    return blocks * block_bytes(loaded.model)
 
 
 def preemptions(loaded: LoadedModel) -> float:
@@ -68,7 +67,7 @@ def preemptions(loaded: LoadedModel) -> float:
 def by_generate(loaded: LoadedModel, prompt: Sequence[int], count: int) -> list[int]:
     """What transformers' greedy `generate` says to a prompt alone."""
     loaded.model.set_attn_implementation("sdpa")  # an engine's own may be there
-    ids = torch.tensor([list(prompt)])
+    ids = torch.tensor([list(prompt)], device=loaded.model.device)
     made: Any = loaded.model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -79,6 +78,19 @@ def by_generate(loaded: LoadedModel, prompt: Sequence[int], count: int) -> list[
     )
     found: list[int] = made[0, len(prompt) :].tolist()
     return found
+
+
+def prompts(count: int, vocabulary: int, longest: int = 80) -> list[tuple[int, ...]]:
+    """Prompts of mixed length, half of which begin alike."""
+    chance = random.Random(5)
+    common = [chance.randrange(10, vocabulary) for _ in range(longest // 2)]
+    return [
+        (
+            *(common if number % 2 else ()),
+            *(chance.randrange(10, vocabulary) for _ in range(chance.randint(1, len(common)))),
+        )
+        for number in range(count)
+    ]
 
 
 async def arriving(

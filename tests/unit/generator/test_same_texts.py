@@ -10,9 +10,16 @@ from services.generator.engine.interface import Delta, Engine, GenerationRequest
 from services.generator.models import LoadedModel
 from tests.unit.generator.conftest import WINDOW
 from tests.unit.generator.engine_suite import collect, ids_of
-from tests.unit.generator.same_texts import WAYS, arriving, by_generate, engine_of, preemptions
+from tests.unit.generator.same_texts import (
+    WAYS,
+    arriving,
+    by_generate,
+    engine_of,
+    preemptions,
+    prompts,
+)
 
-TEXTS, LONGEST_PROMPT, NEW_TOKENS = 64, 80, 8
+TEXTS, NEW_TOKENS = 64, 8
 
 
 @pytest.fixture(params=["tiny_llama", "windowed_phi3"])
@@ -21,22 +28,9 @@ def loaded(request: pytest.FixtureRequest) -> LoadedModel:
     return found
 
 
-def prompts(vocabulary: int) -> list[tuple[int, ...]]:
-    """Prompts of mixed length, half of which begin alike."""
-    chance = random.Random(5)
-    common = [chance.randrange(10, vocabulary) for _ in range(LONGEST_PROMPT // 2)]
-    return [
-        (
-            *(common if number % 2 else ()),
-            *(chance.randrange(10, vocabulary) for _ in range(chance.randint(1, len(common)))),
-        )
-        for number in range(TEXTS)
-    ]
-
-
 @lru_cache
 def expected_texts(loaded: LoadedModel) -> list[list[int]]:
-    asked = prompts(loaded.tokenizer.vocabulary_size)
+    asked = prompts(TEXTS, loaded.tokenizer.vocabulary_size)
     return [by_generate(loaded, prompt, NEW_TOKENS) for prompt in asked]
 
 
@@ -50,7 +44,7 @@ async def test_a_text_is_that_of_generate_whoever_runs_beside_it(
 ) -> None:
     expected = expected_texts(loaded)
     stopping = Stopping(NEW_TOKENS, ignore_eos=True)
-    asked = prompts(loaded.tokenizer.vocabulary_size)
+    asked = prompts(TEXTS, loaded.tokenizer.vocabulary_size)
     wanted = [GenerationRequest(prompt, stopping=stopping) for prompt in asked]
     before = preemptions(loaded)
     async with engine_of(loaded, WAYS[way]) as engine:
@@ -61,7 +55,7 @@ async def test_a_text_is_that_of_generate_whoever_runs_beside_it(
 def test_the_window_is_shorter_than_the_texts_and_changes_them(
     tiny_phi3: LoadedModel, windowed_phi3: LoadedModel
 ) -> None:
-    prompt = next(one for one in prompts(32_000) if len(one) > 2 * WINDOW)
+    prompt = next(one for one in prompts(TEXTS, 32_000) if len(one) > 2 * WINDOW)
     windowed, plain = (by_generate(one, prompt, 30) for one in (windowed_phi3, tiny_phi3))
     assert windowed != plain
 
@@ -83,7 +77,7 @@ async def test_a_text_that_is_drawn_is_the_same_alone_and_among_31_others(
             ),
             Stopping(NEW_TOKENS, ignore_eos=True),
         )
-        for number, prompt in enumerate(prompts(loaded.tokenizer.vocabulary_size)[:32])
+        for number, prompt in enumerate(prompts(32, loaded.tokenizer.vocabulary_size))
     ]
     async with engine_of(loaded, WAYS["as it comes"]) as engine:
         alone = [ids_of(await collect(engine, one)) for one in wanted]
@@ -94,7 +88,7 @@ async def test_in_eight_bits_a_text_is_the_same_to_the_last_bit_in_every_way(
     tiny_llama_int8: LoadedModel,
 ) -> None:
     stopping = Stopping(NEW_TOKENS, ignore_eos=True)
-    asked = prompts(tiny_llama_int8.tokenizer.vocabulary_size)[:32]
+    asked = prompts(32, tiny_llama_int8.tokenizer.vocabulary_size)
     wanted = [GenerationRequest(one, stopping=stopping, logprobs=1) for one in asked]
     async with engine_of(tiny_llama_int8, WAYS["without sharing"]) as engine:
         alone = [await likelihoods(engine, one) for one in wanted]

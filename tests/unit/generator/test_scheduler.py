@@ -22,9 +22,11 @@ def scheduler_of(
     running: int = 8,
     tokens: int = 16,
     context: int | None = None,
+    share: bool = True,
+    ahead: bool = False,
 ) -> tuple[Scheduler[int], BlockPool]:
-    pool = BlockPool(blocks, SIZE)
-    scheduler: Scheduler[int] = Scheduler(pool, Limits(running, tokens, context))
+    pool = BlockPool(blocks, SIZE, share=share)
+    scheduler: Scheduler[int] = Scheduler(pool, Limits(running, tokens, context), ahead=ahead)
     for one in sequences:
         scheduler.add(one)
     return scheduler, pool
@@ -96,6 +98,37 @@ def test_chunks_follow_on_each_other_and_lie_in_blocks_of_their_own(
                     scheduler.remove(chunk.sequence)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=8),
+    st.integers(10, 24),
+    st.integers(1, 4),
+    st.integers(4, 40),
+    st.sets(st.tuples(st.integers(0, 7), st.integers(1, 20))),
+)
+def test_lending_ahead_changes_no_step(
+    sizes: list[tuple[int, int]],
+    blocks: int,
+    running: int,
+    tokens: int,
+    leaving: set[tuple[int, int]],
+) -> None:
+    """Where no beginning is shared: a block that is lent too early may be one that is found."""
+
+    def run(*, ahead: bool) -> Iterator[tuple[list[tuple[int, int, int]], int]]:
+        sequences = [sequence(number, *size) for number, size in enumerate(sizes)]
+        scheduler, _ = scheduler_of(
+            *sequences, blocks=blocks, running=running, tokens=tokens, share=False, ahead=ahead
+        )
+        for count, chunks in enumerate(steps(scheduler)):
+            yield told(chunks), scheduler.preempted
+            for number, one in enumerate(sequences):
+                if (number, count) in leaving:
+                    scheduler.remove(one)
+
+    assert list(run(ahead=True)) == list(run(ahead=False))
+
+
 class TestASchedule:
     def test_computes_a_long_prompt_in_parts_and_keeps_nobody_waiting(self) -> None:
         scheduler, _ = scheduler_of(sequence(0, 5), sequence(1, 30), tokens=8)
@@ -135,6 +168,19 @@ class TestASchedule:
             pass
         assert len(second.tokens) == second.most
         assert pool.free == pool.count
+
+    def test_lends_the_next_token_s_block_ahead_but_none_behind_the_last_token(self) -> None:
+        one, last = sequence(0, 8, 2), sequence(1, 8, 1)
+        scheduler, _ = scheduler_of(one, last, ahead=True)
+        scheduler.schedule()
+        assert [len(each.blocks) for each in (one, last)] == [3, 2]
+
+    def test_takes_no_memory_from_others_to_lend_ahead(self) -> None:
+        first, second = sequence(0, 8, 4), sequence(1, 4, 4)
+        scheduler, pool = scheduler_of(first, second, blocks=3, ahead=True)
+        assert told(scheduler.schedule()) == [(0, 0, 8), (1, 0, 4)]
+        assert [len(one.blocks) for one in (first, second)] == [2, 1]
+        assert pool.free == 0
 
     def test_finds_a_beginning_that_another_has_computed(self) -> None:
         scheduler, _ = scheduler_of(Sequence(0, [1] * 10, 11))
