@@ -14,7 +14,7 @@ from services.generator.models import LoadedModel
 
 
 class PagedRunner:
-    """Does what `ModelRunner` does, with kernels for GPUs and without waiting for one.
+    """Does what `CpuRunner` does, with kernels for GPUs and without waiting for one.
 
     Steps in which each sequence gets one token are launched as graphs, where the model allows it.
 
@@ -48,7 +48,7 @@ class PagedRunner:
     def run(
         self, tokens: Sequence[Sequence[int]], spans: Sequence[Span], wanted: Sequence[int]
     ) -> torch.Tensor:
-        """Compute some tokens of several sequences; see `ModelRunner.run`.
+        """Compute some tokens of several sequences; see `CpuRunner.run`.
 
         The logits may be overwritten by the next step.
         """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from services.generator.embedding import Vectors
-from services.generator.engine.attention import Span, token_bytes
+from services.generator.engine.attention import Span, UnsupportedModelError, token_bytes
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.cpu_attention import BLOCK_SIZE
 from services.generator.engine.cpu_cache import CpuCache
@@ -271,8 +271,11 @@ def _runner(
     loaded: LoadedModel, blocks: int, block_size: int, most: int
 ) -> "CpuRunner | PagedRunner":
     """What runs the model where it is, at most so many sequences a step."""
-    if loaded.model.device.type != "cuda":
+    device = loaded.model.device.type
+    if device == "cpu":
         return CpuRunner(loaded, blocks)
+    if device != "cuda":
+        raise UnsupportedModelError(f"on a device of type {device}")
     # It needs Triton, which comes with the torch that knows CUDA and with no other.
     from services.generator.engine.paged_runner import PagedRunner
 
