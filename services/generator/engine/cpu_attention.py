@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generator.layers.compiled import Floats, Words, compiled, exponentials, largest
-from services.generator.layers.product import LANES, ROWS, add_product, prefetch
+from services.generator.layers.compiled import Floats, compiled
+from services.generator.layers.product import (
+    LANES,
+    ROWS,
+    WIDE,
+    WIDE_ROWS,
+    add_product,
+    add_wide_product,
+    prefetch,
+    weigh,
+)
 from services.generator.openmp import (
     barrier,
     carray,
@@ -71,11 +80,53 @@ class AttentionCall(ctypes.Structure):
 
 
 @compiled
-def softmax(scores: Floats, bits: Words) -> None:
-    """Change scores (n,) into weights that add up to 1; what is in bits (n,) does not matter."""
-    scores -= largest(scores)
-    exponentials(scores, bits)
-    scores /= scores.sum()
+def _score(
+    queries: Floats,
+    keys: Floats,
+    values: Floats,
+    table: Ints,
+    head: int,
+    size: int,
+    scores: Floats,
+) -> None:
+    """The products of queries (n, width) with the keys of the tokens of whole blocks.
+
+    The values, which are read next, are let come.
+    """
+    scores[: len(queries), :size] = 0
+    for at in range(0, size, BLOCK_SIZE):
+        seen = keys[table[at // BLOCK_SIZE], head]
+        if at + BLOCK_SIZE < size:
+            prefetch(keys[table[at // BLOCK_SIZE + 1], head])
+        prefetch(values[table[at // BLOCK_SIZE], head])
+        for row in range(0, len(queries), ROWS):
+            last = min(row + ROWS, len(queries))
+            add_product(queries[row:last], seen, scores[row:last, at : at + LANES])
+
+
+@compiled
+def _collect(weights: Floats, values: Floats, table: Ints, head: int, told: Floats) -> None:
+    """The sums of the values of tokens, by weights (n, tokens).
+
+    What lies behind the last token is another's, or nobody's.
+    """
+    count, tokens = weights.shape
+    told[:] = 0
+    wide = told.shape[1] % WIDE == 0
+    columns, rows = (WIDE, WIDE_ROWS) if wide else (LANES, ROWS)
+    for at in range(0, tokens, BLOCK_SIZE):
+        end = min(at + BLOCK_SIZE, tokens)
+        seen = values[table[at // BLOCK_SIZE], head, : end - at]
+        for row in range(0, count, rows):
+            last = min(row + rows, count)
+            for column in range(0, told.shape[1], columns):
+                mine = weights[row:last, at:end]
+                there = seen[:, column : column + columns]
+                sums = told[row:last, column : column + columns]
+                if wide:
+                    add_wide_product(mine, there, sums)
+                else:
+                    add_product(mine, there, sums)
 
 
 @compiled
@@ -88,7 +139,7 @@ def _attend(
     place: int,
     window: int,
     scores: Floats,
-    bits: Words,
+    sums: Floats,
     output: Floats,
 ) -> None:
     """One tile and head: queries (tokens, query heads that share it, width), scaled.
@@ -101,35 +152,14 @@ def _attend(
     first = max(0, place + 1 - window) // BLOCK_SIZE
     begin, end = first * BLOCK_SIZE, place + tokens
     size = -(-end // BLOCK_SIZE) * BLOCK_SIZE - begin
-    scores[:count, :size] = 0
-    for at in range(0, size, BLOCK_SIZE):
-        number = first + at // BLOCK_SIZE
-        seen = keys[table[number], head]
-        if at + BLOCK_SIZE < size:
-            prefetch(keys[table[number + 1], head])
-        prefetch(values[table[number], head])
-        for row in range(0, count, ROWS):
-            last = min(row + ROWS, count)
-            add_product(asked[row:last], seen, scores[row:last, at : at + LANES])
+    _score(asked, keys, values, table[first:], head, size, scores)
     for row in range(count):
         behind = place + row // shared_by + 1
         ahead = max(0, behind - window)
-        softmax(scores[row, ahead - begin : behind - begin], bits[: behind - ahead])
-        scores[row, : ahead - begin] = 0
-        scores[row, behind - begin : size] = 0
-    told[:] = 0
-    for at in range(0, size, BLOCK_SIZE):
-        # What lies behind the last token is another's, or nobody's.
-        there = min(BLOCK_SIZE, end - begin - at)
-        seen = values[table[first + at // BLOCK_SIZE], head, :there]
-        for row in range(0, count, ROWS):
-            last = min(row + ROWS, count)
-            for column in range(0, told.shape[1], LANES):
-                add_product(
-                    scores[row:last, at : at + there],
-                    seen[:, column : column + LANES],
-                    told[row:last, column : column + LANES],
-                )
+        sums[row] = weigh(scores[row], size, ahead - begin, behind - begin)
+    _collect(scores[:count, : end - begin], values, table[first:], head, told)
+    for row in range(count):
+        told[row] /= sums[row]
 
 
 @compiled
@@ -180,7 +210,7 @@ def attend_share(call: Any) -> None:
     query = np.empty((TILE, shared_by, call.width), np.float32)
     output = np.empty((TILE, shared_by, values.shape[3]), np.float32)
     scores = np.empty((TILE * shared_by, call.longest), np.float32)
-    bits = np.empty(call.longest, np.int32)
+    sums = np.empty(TILE * shared_by, np.float32)
     for job in range(thread_number(), call.tile_count * call.heads, thread_count()):
         head = job % call.heads
         first, place, count, sequence = tiles[job // call.heads]
@@ -198,7 +228,7 @@ def attend_share(call: Any) -> None:
             place,
             call.window,
             scores,
-            bits,
+            sums,
             output[:count],
         )
         for token in range(count):

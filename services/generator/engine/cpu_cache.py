@@ -17,9 +17,11 @@ from services.generator.engine.cpu_attention import (
     Rows,
     attend,
 )
+from services.generator.layers.compiled import Floats
 from services.generator.layers.product import LANES
 
 _EVERYTHING = 2**31
+_PAGE = 4096  # bytes
 
 
 class CpuCache:
@@ -34,9 +36,8 @@ class CpuCache:
 
     def __init__(self, config: Any, blocks: int) -> None:
         keys, values = _block_shapes(config)
-        # Zeros that numpy makes are the system's until they are written to.
-        self.keys = np.zeros((config.num_hidden_layers, blocks, *keys), np.float32)
-        self.values = np.zeros((config.num_hidden_layers, blocks, *values), np.float32)
+        self.keys = _zeros((config.num_hidden_layers, blocks, *keys))
+        self.values = _zeros((config.num_hidden_layers, blocks, *values))
 
     @staticmethod
     def block_bytes(config: Any) -> int:
@@ -47,6 +48,14 @@ class CpuCache:
     def attention(self, spans: Sequence[Span]) -> "CpuAttention":
         """Attention for a step with these tokens."""
         return CpuAttention(self, spans)
+
+
+def _zeros(shape: tuple[int, ...]) -> Floats:
+    """Zeros that are the system's until they are written to, from the start of a page on."""
+    numbers = math.prod(shape)
+    memory = np.zeros(numbers + _PAGE, np.float32)
+    begin = -memory.ctypes.data % _PAGE // memory.itemsize
+    return memory[begin : begin + numbers].reshape(shape)
 
 
 def _block_shapes(config: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

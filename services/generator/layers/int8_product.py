@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+import torch
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -277,9 +277,13 @@ def multiply(calls: Any) -> None:
     )
 
 
-def packed(weights: np.ndarray[Any, np.dtype[np.int8]]) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Weights (outputs, inputs) in the order of `Int8Weights.weights`; padded with zeros."""
+def packed(weights: torch.Tensor) -> torch.Tensor:
+    """Weights (outputs, inputs) in the order of `Int8Weights.weights`; padded with zeros.
+
+    Like all of torch's memory they begin where a line of the CPU's cache does.
+    """
     outputs, inputs = weights.shape
-    padded = np.pad(weights, ((0, -outputs % OUTPUTS), (0, 0)))
-    grouped = padded.reshape(-1, OUTPUTS, inputs // WORD, WORD)
-    return np.ascontiguousarray(grouped.transpose(0, 2, 1, 3))
+    padded = torch.zeros(outputs + -outputs % OUTPUTS, inputs, dtype=torch.int8)
+    padded[:outputs] = weights
+    grouped = padded.view(-1, OUTPUTS, inputs // WORD, WORD)
+    return grouped.transpose(1, 2).contiguous()

@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol
 
-import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from services.generator import openmp
 from services.generator.layers import simd
@@ -55,12 +55,11 @@ class VnniProduct:
         padding = -self._outputs % OUTPUTS
         offsets = OFFSET * weights.sum(1, dtype=torch.int32)
         self._owned = (
-            packed(weights.numpy()),
-            *(np.pad(each.numpy(), (0, padding)) for each in (offsets, scales, bias)),
+            packed(weights),
+            *(pad(each, (0, padding)) for each in (offsets, scales, bias)),
         )
-        addresses = (each.ctypes.data for each in self._owned)
         groups, words = self._owned[0].shape[:2]
-        self.weights = Int8Weights(*addresses, words, groups)
+        self.weights = Int8Weights(*(each.data_ptr() for each in self._owned), words, groups)
 
     def __call__(self, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """See `Product`."""

@@ -4,7 +4,7 @@ Each function emits instructions; `builder` is llvmlite's. What they compute doe
 where they stand: sums and products are fused where that is said, and nowhere else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -119,9 +119,9 @@ def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     return sums
 
 
-def silu(builder: Any, numbers: Any) -> Any:
-    """`x / (1 + exp(-x))`; see `exponentials` of `compiled`."""
-    powers = multiply(builder, numbers, floats(-1.4426950408889634))
+def exponential(builder: Any, numbers: Any) -> Any:
+    """`e ** x`; see `exponentials` of `compiled`."""
+    powers = multiply(builder, numbers, floats(1.4426950408889634))
     powers = _call(builder, "llvm.minnum.v16f32", FLOATS, powers, floats(126))
     powers = _call(builder, "llvm.maxnum.v16f32", FLOATS, powers, floats(-126))
     whole = _call(builder, "llvm.floor.v16f32", FLOATS, powers)
@@ -130,9 +130,32 @@ def silu(builder: Any, numbers: Any) -> Any:
     for factor in (8.9893397e-3, 5.5826318e-2, 2.4015361e-1, 6.9315308e-1, 9.9999994e-1):
         value = multiply_add(builder, value, rest, floats(factor))
     exponents = builder.add(builder.fptosi(whole, INTS), ints(127))
-    scales = builder.bitcast(builder.shl(exponents, ints(23)), FLOATS)
-    divisor = multiply_add(builder, value, scales, floats(1))
+    return multiply(builder, value, builder.bitcast(builder.shl(exponents, ints(23)), FLOATS))
+
+
+def silu(builder: Any, numbers: Any) -> Any:
+    """`x / (1 + exp(-x))`."""
+    negative = subtract(builder, zeros(FLOATS), numbers)
+    divisor = add(builder, exponential(builder, negative), floats(1))
     return builder.fdiv(numbers, divisor, flags=_EXACT)
+
+
+def largest(builder: Any, one: Any, other: Any) -> Any:
+    """The larger of each two numbers."""
+    return builder.select(builder.fcmp_ordered(">", one, other, flags=_EXACT), one, other)
+
+
+def reduced(builder: Any, vector: Any, combine: Callable[[Any, Any, Any], Any]) -> Any:
+    """One number of a vector: halves of it are combined until one is left."""
+    for apart in (8, 4, 2, 1):
+        others = ir.Constant(INTS, [lane ^ apart for lane in range(LANES)])
+        vector = combine(builder, vector, builder.shuffle_vector(vector, vector, others))
+    return builder.extract_element(vector, ir.Constant(INT, 0))
+
+
+def steps() -> Any:
+    """The number of each lane."""
+    return ir.Constant(INTS, list(range(LANES)))
 
 
 @contextmanager
