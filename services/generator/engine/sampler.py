@@ -61,7 +61,7 @@ def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
     """
     for row, one in enumerate(candidates):
         _penalise(logits[row], one)
-    chosen = logits.argmax(dim=-1)
+    chosen = logits.max(dim=-1).indices  # on a CPU several times faster than argmax
     drawn = [row for row, one in enumerate(candidates) if one.choice.sampling.do_sample]
     few = [row for row in drawn if 0 < candidates[row].choice.sampling.top_k <= _FEW]
     for rows in (few, [row for row in drawn if row not in few]):
