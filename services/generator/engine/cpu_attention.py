@@ -10,9 +10,11 @@ import ctypes
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 from numpy.typing import NDArray
 
-from services.generator.layers.compiled import Floats, compiled
+from services.generator.layers.compiled import OPTIONS, Floats, compiled
 from services.generator.layers.product import (
     LANES,
     ROWS,
@@ -37,6 +39,9 @@ Ints = NDArray[np.int64]
 BLOCK_SIZE = LANES
 """Tokens of a block."""
 
+_ALL_BUT_SIGN = np.uint32(2**31 - 1)
+_INFINITE = np.uint32(0x7F800000)
+
 TILE = 16
 """Tokens of one sequence at most that are attended to together, so that keys are read once."""
 
@@ -58,8 +63,8 @@ class AttentionCall(ctypes.Structure):
 
     Attributes:
         query: Of the step's tokens, as `key` and `value`; `output` is written.
-        keys: float32 (blocks, heads, width, BLOCK_SIZE), written.
-        values: float32 (blocks, heads, BLOCK_SIZE, width up to a multiple of LANES), written.
+        keys: float32 or bfloat16 (blocks, heads, width, BLOCK_SIZE), written.
+        values: As `keys` (blocks, heads, BLOCK_SIZE, width up to a multiple of LANES), written.
         slots: int64 (tokens,), where each token lies: `n` in block `n // BLOCK_SIZE`.
         tiles: int64 (tile_count, 4), tokens of one sequence: the first one's number in the step,
             its place in the sequence, how many there are, and the sequence's number.
@@ -82,8 +87,8 @@ class AttentionCall(ctypes.Structure):
 @compiled
 def _score(
     queries: Floats,
-    keys: Floats,
-    values: Floats,
+    keys: Any,
+    values: Any,
     table: Ints,
     head: int,
     size: int,
@@ -105,7 +110,7 @@ def _score(
 
 
 @compiled
-def _collect(weights: Floats, values: Floats, table: Ints, head: int, told: Floats) -> None:
+def _collect(weights: Floats, values: Any, table: Ints, head: int, told: Floats) -> None:
     """The sums of the values of tokens, by weights (n, tokens).
 
     What lies behind the last token is another's, or nobody's.
@@ -132,8 +137,8 @@ def _collect(weights: Floats, values: Floats, table: Ints, head: int, told: Floa
 @compiled
 def _attend(
     query: Floats,
-    keys: Floats,
-    values: Floats,
+    keys: Any,
+    values: Any,
     table: Ints,
     head: int,
     place: int,
@@ -171,39 +176,67 @@ def row(rows: Any, head: int, token: int, width: int) -> Floats:
     return found
 
 
+def _put(numbers: Any, memory: Any) -> None:
+    """Keep numbers in memory of their type, or as bfloat16 in memory of uint16."""
+    raise NotImplementedError("this is for compiled loops")
+
+
+@overload(_put, jit_options=OPTIONS)
+def _put_overload(numbers: Any, memory: Any) -> Any:
+    def as_they_are(numbers: Any, memory: Any) -> None:
+        memory[:] = numbers
+
+    def rounded_to_even(numbers: Any, memory: Any) -> None:
+        words = numbers.view(np.uint32)
+        for place in range(len(words)):
+            word = words[place]
+            even = (word >> np.uint32(16)) & np.uint32(1)
+            # What is no number must not become one.
+            number = (word & _ALL_BUT_SIGN) <= _INFINITE
+            added = np.uint32(0x7FFF) + even if number else np.uint32(0)
+            memory[place] = (word + added) >> np.uint32(16)
+
+    return rounded_to_even if memory.dtype == types.uint16 else as_they_are
+
+
 @compiled
-def _keep(key: Any, value: Any, token: int, keys: Floats, values: Floats, slot: int) -> None:
+def _keep(key: Any, value: Any, token: int, keys: Any, values: Any, slot: int) -> None:
     """Put one token's keys and values where they lie."""
     block, place = slot // BLOCK_SIZE, slot % BLOCK_SIZE
     width = keys.shape[2]
     for head in range(keys.shape[1]):
-        keys[block, head, :, place] = row(key, head, token, width)
-        values[block, head, place, :width] = row(value, head, token, width)
+        _put(row(key, head, token, width), keys[block, head, :, place])
+        _put(row(value, head, token, width), values[block, head, place, :width])
 
 
 @compiled
-def _memory(call: Any) -> tuple[Floats, Floats]:
+def _memory(call: Any, kind: Any) -> tuple[Any, Any]:
     """Where keys and values lie."""
     padded = -(-call.width // LANES) * LANES
     shape = (call.blocks, call.heads, call.width, BLOCK_SIZE)
-    keys = carray(pointer(call.keys), shape, np.float32)
+    keys = carray(pointer(call.keys), shape, kind)
     shape = (call.blocks, call.heads, BLOCK_SIZE, padded)
-    return keys, carray(pointer(call.values), shape, np.float32)
+    return keys, carray(pointer(call.values), shape, kind)
 
 
 @compiled
-def keep_share(call: Any) -> None:
-    """One thread's share of the tokens: put their keys and values where they lie."""
-    keys, values = _memory(call)
+def keep_share(call: Any, kind: Any) -> None:
+    """One thread's share of the tokens: put their keys and values where they lie.
+
+    Args:
+        call: Of AttentionCall.
+        kind: Of numbers in memory: np.float32, or np.uint16 for bfloat16.
+    """
+    keys, values = _memory(call, kind)
     slots = carray(pointer(call.slots), call.tokens, np.int64)
     for token in range(thread_number(), call.tokens, thread_count()):
         _keep(call.key, call.value, token, keys, values, slots[token])
 
 
 @compiled
-def attend_share(call: Any) -> None:
+def attend_share(call: Any, kind: Any) -> None:
     """One thread's share of the tiles and heads, when all keys and values have been kept."""
-    keys, values = _memory(call)
+    keys, values = _memory(call, kind)
     tiles = carray(pointer(call.tiles), (call.tile_count, 4), np.int64)
     tables = carray(pointer(call.tables), (call.sequences, call.most), np.int64)
     shared_by = call.query_heads // call.heads
@@ -238,9 +271,18 @@ def attend_share(call: Any) -> None:
 
 
 @parallel(AttentionCall)
-def attend(calls: Any) -> None:
+def attend_float32(calls: Any) -> None:
     """Keep keys and values, and attend."""
     call = carray(calls, 1)[0]
-    keep_share(call)
+    keep_share(call, np.float32)
     barrier()
-    attend_share(call)
+    attend_share(call, np.float32)
+
+
+@parallel(AttentionCall)
+def attend_bfloat16(calls: Any) -> None:
+    """As `attend_float32`."""
+    call = carray(calls, 1)[0]
+    keep_share(call, np.uint16)
+    barrier()
+    attend_share(call, np.uint16)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from services.generator import openmp
 from services.generator.engine.attention import Span, StepAttention, heads_and_width
@@ -15,45 +16,51 @@ from services.generator.engine.cpu_attention import (
     AttentionCall,
     Ints,
     Rows,
-    attend,
+    attend_bfloat16,
+    attend_float32,
 )
-from services.generator.layers.compiled import Floats
 from services.generator.layers.product import LANES
 
 _EVERYTHING = 2**31
 _PAGE = 4096  # bytes
+_KINDS: dict[torch.dtype, type[np.generic]] = {
+    torch.float32: np.float32,
+    torch.bfloat16: np.uint16,  # numpy has none
+}
 
 
 class CpuCache:
-    """Keys and values of some tokens in float32, in blocks of BLOCK_SIZE.
+    """Keys and values of some tokens, in blocks of BLOCK_SIZE.
 
     The keys of a block lie as they are multiplied: a column is the numbers of all its tokens.
 
     Args:
         config: The model's configuration.
         blocks: How many blocks.
+        dtype: What numbers are rounded to: torch.float32 or torch.bfloat16.
     """
 
-    def __init__(self, config: Any, blocks: int) -> None:
+    def __init__(self, config: Any, blocks: int, dtype: torch.dtype = torch.float32) -> None:
         keys, values = _block_shapes(config)
-        self.keys = _zeros((config.num_hidden_layers, blocks, *keys))
-        self.values = _zeros((config.num_hidden_layers, blocks, *values))
+        self.dtype = dtype
+        self.keys = _zeros((config.num_hidden_layers, blocks, *keys), _KINDS[dtype])
+        self.values = _zeros((config.num_hidden_layers, blocks, *values), _KINDS[dtype])
 
     @staticmethod
-    def block_bytes(config: Any) -> int:
+    def block_bytes(config: Any, dtype: torch.dtype = torch.float32) -> int:
         """Memory that one block takes."""
         numbers = sum(math.prod(shape) for shape in _block_shapes(config))
-        return int(config.num_hidden_layers * numbers * np.dtype(np.float32).itemsize)
+        return int(config.num_hidden_layers * numbers * dtype.itemsize)
 
     def attention(self, spans: Sequence[Span]) -> "CpuAttention":
         """Attention for a step with these tokens."""
         return CpuAttention(self, spans)
 
 
-def _zeros(shape: tuple[int, ...]) -> Floats:
+def _zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
     """Zeros that are the system's until they are written to, from the start of a page on."""
     numbers = math.prod(shape)
-    memory = np.zeros(numbers + _PAGE, np.float32)
+    memory = np.zeros(numbers + _PAGE, kind)
     begin = -memory.ctypes.data % _PAGE // memory.itemsize
     return memory[begin : begin + numbers].reshape(shape)
 
@@ -71,6 +78,9 @@ class CpuAttention(StepAttention):
     Args:
         cache: Where keys and values are put and read.
         spans: The tokens of each sequence, in the order in which they stand in the row.
+
+    Attributes:
+        dtype: The cache's.
     """
 
     def __init__(self, cache: CpuCache, spans: Sequence[Span]) -> None:
@@ -83,6 +93,7 @@ class CpuAttention(StepAttention):
         slots = tables[sequences, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
         tiles = _tiles(begins, counts)
         self._cache = cache
+        self.dtype = cache.dtype
         self._owned = slots, tiles, tables
         self._call = call = AttentionCall()
         call.slots, call.tiles, call.tables = (each.ctypes.data for each in self._owned)
@@ -108,6 +119,7 @@ class CpuAttention(StepAttention):
         call = self.prepared(layer, scale, window)
         call.query, call.key, call.value = (_rows(each) for each in kept)
         call.output, call.query_heads = _rows(output.transpose(0, 1)), heads
+        attend = attend_float32 if self.dtype == torch.float32 else attend_bfloat16
         openmp.run(attend, call, call.tile_count * call.heads)
         return output.to(query.dtype)
 

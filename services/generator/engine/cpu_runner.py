@@ -9,7 +9,14 @@ import torch
 from services.generator.engine.attention import ATTENTION, Span
 from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.fused_layer import fuse
+from services.generator.layers.replacement import INT8
 from services.generator.models import LoadedModel
+
+
+def kept_type(loaded: LoadedModel) -> torch.dtype:
+    """Of keys and values: as exact as what is computed with them."""
+    rounded = loaded.description.dtype in (INT8, "bfloat16")
+    return torch.bfloat16 if rounded else torch.float32
 
 
 class CpuRunner:
@@ -27,7 +34,7 @@ class CpuRunner:
         model.set_attn_implementation(ATTENTION)
         fuse(model)
         self._model: Any = model
-        self._cache = CpuCache(model.config, blocks)
+        self._cache = CpuCache(model.config, blocks, kept_type(loaded))
         # A mask that the model is given is not made by it; attention here has its own.
         self._no_mask = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
 

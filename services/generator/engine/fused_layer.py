@@ -5,7 +5,7 @@ compute.
 """
 
 import ctypes
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,12 @@ from torch import nn
 
 from services.generator import openmp
 from services.generator.engine.attention import Span, StepAttention
-from services.generator.engine.cpu_attention import AttentionCall, Rows, attend_share, keep_share
+from services.generator.engine.cpu_attention import (
+    AttentionCall,
+    Rows,
+    attend_share,
+    keep_share,
+)
 from services.generator.engine.cpu_attention import row as head_row
 from services.generator.engine.cpu_cache import CpuAttention, CpuCache
 from services.generator.layers.compiled import Floats, compiled
@@ -209,9 +214,9 @@ def _compute(calls: Any) -> None:
     _project_share(call)
     barrier()
     _rotate_share(call)
-    keep_share(call.attention)  # of the tokens that this thread has rotated
+    keep_share(call.attention, np.uint16)  # of the tokens that this thread has rotated
     barrier()
-    attend_share(call.attention)
+    attend_share(call.attention, np.uint16)
     barrier()
     _attended_share(call)
     barrier()
@@ -292,11 +297,13 @@ class FusedLayer(nn.Module):
         **others: Any,
     ) -> torch.Tensor:
         """As the layer; in a step, what it is given is changed."""
-        if step is None:
-            return cast(
-                "torch.Tensor",
-                self.layer(hidden_states, position_embeddings=position_embeddings, **others),
+        if step is None or step.dtype != torch.bfloat16:
+            if step is not None:
+                others["step"] = step
+            given: torch.Tensor = self.layer(
+                hidden_states, position_embeddings=position_embeddings, **others
             )
+            return given
         call, workspace = self._call, self._workspace
         cosines, sines = (each.contiguous() for each in position_embeddings)
         workspace.reserve(hidden_states.shape[1], *self._widths)
@@ -387,7 +394,7 @@ def _fused(layer: Any, config: Any, workspace: Workspace) -> FusedLayer | None:
             rows.clone(),
             position_embeddings=positions,
             attention_mask=None,
-            step=CpuCache(config, 1).attention([Span(0, tokens, [0])]),
+            step=CpuCache(config, 1, torch.bfloat16).attention([Span(0, tokens, [0])]),
         )
         for each in (fused, layer)
     )

@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from services.generator.layers import simd
-from services.generator.layers.compiled import Floats, compiled
+from services.generator.layers.compiled import compiled
 
 LANES = simd.LANES
 """Columns of a product."""
@@ -34,7 +34,7 @@ def _add_product(_typing: Any, left: Any, right: Any, total: Any) -> Any:
         arrays = _arrays(context, builder, signature, arguments)
         with simd.cases(builder, _rows(builder, arrays[0]), ROWS) as cases:
             for count in cases:
-                _add(builder, count, 1, *arrays)
+                _add(builder, _loader(signature), count, 1, *arrays)
         return context.get_dummy_value()
 
     return types.void(left, right, total), generate
@@ -46,7 +46,7 @@ def _add_wide_product(_typing: Any, left: Any, right: Any, total: Any) -> Any:
         arrays = _arrays(context, builder, signature, arguments)
         with simd.cases(builder, _rows(builder, arrays[0]), WIDE_ROWS) as cases:
             for count in cases:
-                _add(builder, count, WIDE // LANES, *arrays)
+                _add(builder, _loader(signature), count, WIDE // LANES, *arrays)
         return context.get_dummy_value()
 
     return types.void(left, right, total), generate
@@ -55,7 +55,8 @@ def _add_wide_product(_typing: Any, left: Any, right: Any, total: Any) -> Any:
 add_product: Any = _add_product
 """For loops: `total += left @ right`, of float32 (rows, n), (n, LANES) and (rows, LANES).
 
-There are ROWS rows at most. The numbers of each row lie side by side; the rows may lie anywhere.
+`right` may be bfloat16, as uint16. There are ROWS rows at most. The numbers of each row lie side by
+side; the rows may lie anywhere.
 """
 
 add_wide_product: Any = _add_wide_product
@@ -73,7 +74,18 @@ def _rows(builder: Any, array: Any) -> Any:
     return builder.extract_value(array.shape, 0)
 
 
-def _add(builder: Any, count: int, width: int, left: Any, right: Any, total: Any) -> None:
+def _loader(signature: Any) -> Any:
+    """What loads vectors of the right matrix."""
+    return simd.load_bfloat16 if signature.args[1].dtype == types.uint16 else _load
+
+
+def _load(builder: Any, address: Any, number: int) -> Any:
+    return simd.load(builder, address, simd.FLOATS, number)
+
+
+def _add(
+    builder: Any, load: Any, count: int, width: int, left: Any, right: Any, total: Any
+) -> None:
     """Emit the product of a known number of rows, `width` vectors wide.
 
     Of a narrow one, even and odd columns of `left` are summed by themselves: where there are few
@@ -93,24 +105,26 @@ def _add(builder: Any, count: int, width: int, left: Any, right: Any, total: Any
         half = builder.udiv(columns, simd.size(2))
         with cgutils.for_range(builder, half) as loop:
             even_column = builder.mul(loop.index, simd.size(2))
-            _add_column(builder, begins, right, even_column, sums)
-            _add_column(builder, begins, right, builder.add(even_column, simd.size(1)), odd)
+            _add_column(builder, load, begins, right, even_column, sums)
+            _add_column(builder, load, begins, right, builder.add(even_column, simd.size(1)), odd)
         with cgutils.for_range(builder, builder.urem(columns, simd.size(2))):
-            _add_column(builder, begins, right, builder.sub(columns, simd.size(1)), sums)
+            _add_column(builder, load, begins, right, builder.sub(columns, simd.size(1)), sums)
         for [one], [other] in zip(sums, odd, strict=True):
             builder.store(simd.add(builder, builder.load(one), builder.load(other)), one)
     else:
         with cgutils.for_range(builder, columns) as loop:
-            _add_column(builder, begins, right, loop.index, sums)
+            _add_column(builder, load, begins, right, loop.index, sums)
     for mine, place in zip(sums, totals, strict=True):
         for part, one in enumerate(mine):
             simd.store(builder, builder.load(one), place, part)
 
 
-def _add_column(builder: Any, begins: list[Any], right: Any, column: Any, sums: Any) -> None:
+def _add_column(
+    builder: Any, load: Any, begins: list[Any], right: Any, column: Any, sums: Any
+) -> None:
     """Add what one column of `left` gives, which is multiplied with a row of `right`."""
     row = _row(builder, right, column)
-    factors = [simd.load(builder, row, simd.FLOATS, part) for part in range(len(sums[0]))]
+    factors = [load(builder, row, part) for part in range(len(sums[0]))]
     for begin, mine in zip(begins, sums, strict=True):
         there = builder.inttoptr(begin, simd.FLOAT.as_pointer())
         number = builder.load(builder.gep(there, [column]))
@@ -193,8 +207,8 @@ _prefetch: Any = _prefetch_line
 
 
 @compiled
-def prefetch(numbers: Floats) -> None:
+def prefetch(numbers: Any) -> None:
     """Let numbers, which lie side by side, come from memory while something else is computed."""
     begin = numbers.ctypes.data
-    for line in range(begin, begin + 4 * numbers.size, _LINE):
+    for line in range(begin, begin + numbers.size * numbers.itemsize, _LINE):
         _prefetch(line)

@@ -63,7 +63,13 @@ def place(builder: Any, address: Any, number: int, apart: Any, kind: Any) -> Any
 def load(builder: Any, address: Any, kind: Any, number: int = 0) -> Any:
     """The n-th vector from an address on, which need not be aligned."""
     begin = builder.inttoptr(address, kind.as_pointer())
-    return builder.load(builder.gep(begin, [size(number)]), align=4)
+    return builder.load(builder.gep(begin, [size(number)]), align=2)
+
+
+def load_bfloat16(builder: Any, address: Any, number: int = 0) -> Any:
+    """The n-th vector of bfloat16 from an address on, as floats."""
+    halves = load(builder, address, ir.VectorType(ir.IntType(16), LANES), number)
+    return builder.bitcast(builder.shl(builder.zext(halves, INTS), ints(16)), FLOATS)
 
 
 def store(builder: Any, value: Any, address: Any, number: int = 0) -> None:

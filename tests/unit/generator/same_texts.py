@@ -55,7 +55,7 @@ async def engine_of(loaded: LoadedModel, way: Way) -> AsyncIterator[Engine]:
 
 def bytes_for(loaded: LoadedModel, blocks: int) -> int:
     """Memory for so many blocks of keys and values."""
-    return blocks * block_bytes(loaded.model)
+    return blocks * block_bytes(loaded)
 
 
 def preemptions(loaded: LoadedModel) -> float:

@@ -18,9 +18,11 @@ from services.generator.engine.cpu_cache import CpuCache
 
 SCALE = 0.3
 LAYER = 1
+NOT_A_NUMBER = 0x7FC0  # in bfloat16
 
 HEADS = st.sampled_from([(1, 1), (4, 4), (6, 2), (9, 3), (8, 1)])
 WIDTHS = st.sampled_from([3, 16, 40, 64])
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 WINDOWS = st.sampled_from([None, 1, 5, 17, 100])
 
 
@@ -43,10 +45,10 @@ class Texts:
         needed = [-(-length // BLOCK_SIZE) for length in lengths]
         self.blocks = torch.split(torch.randperm(sum(needed)), needed)
 
-    def cache(self) -> CpuCache:
+    def cache(self, dtype: torch.dtype = torch.float32) -> CpuCache:
         """One in which there is what must not be read."""
-        cache = CpuCache(self.config, sum(map(len, self.blocks)))
-        cache.keys[:] = cache.values[:] = np.nan
+        cache = CpuCache(self.config, sum(map(len, self.blocks)), dtype)
+        cache.keys[:] = cache.values[:] = np.nan if dtype == torch.float32 else NOT_A_NUMBER
         return cache
 
     def attended(
@@ -61,8 +63,11 @@ class Texts:
         output = cache.attention(spans)(LAYER, query, key, value, SCALE, window)
         return list(torch.split(output, [end - begin for _, begin, end in step]))
 
-    def expected(self, text: int, window: int | None) -> torch.Tensor:
+    def expected(
+        self, text: int, window: int | None, dtype: torch.dtype = torch.float32
+    ) -> torch.Tensor:
         query, key, value = (part[None] for part in self.parts[text])
+        key, value = (each.to(dtype).float() for each in (key, value))
         new = torch.arange(query.shape[2])[:, None]
         seen = new >= new.T
         if window is not None:
@@ -79,16 +84,23 @@ class Texts:
     heads=HEADS,
     width=WIDTHS,
     window=WINDOWS,
+    dtype=DTYPES,
     seed=st.integers(0, 99),
 )
 def test_each_token_attends_to_those_of_its_own_text_up_to_itself(
-    lengths: list[int], heads: tuple[int, int], width: int, window: int | None, seed: int
+    lengths: list[int],
+    heads: tuple[int, int],
+    width: int,
+    window: int | None,
+    dtype: torch.dtype,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
     texts = Texts(lengths, heads, width)
     step = [(text, 0, length) for text, length in enumerate(lengths)]
-    for text, output in enumerate(texts.attended(texts.cache(), step, window)):
-        torch.testing.assert_close(output, texts.expected(text, window), rtol=1e-4, atol=1e-5)
+    for text, output in enumerate(texts.attended(texts.cache(dtype), step, window)):
+        expected = texts.expected(text, window, dtype)
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None)
@@ -97,6 +109,7 @@ def test_each_token_attends_to_those_of_its_own_text_up_to_itself(
     heads=HEADS,
     width=WIDTHS,
     window=WINDOWS,
+    dtype=DTYPES,
     data=st.data(),
 )
 def test_it_is_the_same_to_the_last_bit_in_whatever_steps_and_company(
@@ -104,15 +117,16 @@ def test_it_is_the_same_to_the_last_bit_in_whatever_steps_and_company(
     heads: tuple[int, int],
     width: int,
     window: int | None,
+    dtype: torch.dtype,
     data: st.DataObject,
 ) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))
     texts = Texts(lengths, heads, width)
     alone = [
-        texts.attended(texts.cache(), [(text, 0, length)], window)[0]
+        texts.attended(texts.cache(dtype), [(text, 0, length)], window)[0]
         for text, length in enumerate(lengths)
     ]
-    cache = texts.cache()
+    cache = texts.cache(dtype)
     chunks = [
         list(pairwise([0, *sorted(data.draw(st.sets(st.integers(1, length)))), length]))
         for length in lengths
@@ -154,6 +168,15 @@ def test_a_step_that_a_layer_has_not_attended_to_is_told_of() -> None:
         attention.check()
 
 
-def test_the_memory_of_a_block_is_what_it_takes() -> None:
-    cache = CpuCache(config((6, 3), 40), 7)
-    assert cache.keys.nbytes + cache.values.nbytes == 7 * CpuCache.block_bytes(config((6, 3), 40))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_memory_of_a_block_is_what_it_takes(dtype: torch.dtype) -> None:
+    of = config((6, 3), 40)
+    cache = CpuCache(of, 7, dtype)
+    assert cache.keys.nbytes + cache.values.nbytes == 7 * CpuCache.block_bytes(of, dtype)
+
+
+def test_what_is_no_number_is_none_in_bfloat16_either() -> None:
+    texts = Texts([3], (1, 1), 4)
+    texts.parts[0][2][0, 1, 2] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
+    [output] = texts.attended(texts.cache(torch.bfloat16), [(0, 0, 3)], None)
+    assert output[1:, 0].isnan().tolist() == [[False, False, True, False]] * 2
