@@ -23,12 +23,12 @@ from services.generator.layers.int8_linear import Int8Linear, Part
 from services.generator.layers.int8_product import (
     GATED,
     OUTPUTS,
+    WORD,
     Int8Weights,
     gate_groups,
     multiply_groups,
     share,
 )
-from services.generator.layers.int8_weights import VnniProduct
 from services.generator.layers.rms_norm import RMSNorm, normalize_row
 from services.generator.layers.rounding import LARGEST, peak, round_row, round_to
 from services.generator.openmp import (
@@ -348,8 +348,7 @@ def _is_fusable(layer: Any) -> bool:
         return False
     linears = attention.q_proj.linear, output, mlp.gate_up, mlp.down
     return mlp.down.in_features % MOST == 0 and all(
-        isinstance(linear.product, VnniProduct) and linear.out_features % OUTPUTS == 0
-        for linear in linears
+        linear.in_features % WORD == linear.out_features % OUTPUTS == 0 for linear in linears
     )
 
 
