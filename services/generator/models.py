@@ -14,7 +14,7 @@ import transformers
 from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.generator.layers.replacement import INT8, Int8Error, available, quantize
+from services.generator.layers.replacement import INT8, Int8Error, quantize
 from services.generator.tokenization import Tokenizer
 
 _log = logging.getLogger("segue.models")
@@ -101,7 +101,7 @@ def load(
     """
     place = _place(source, cache)
     device_map = device_map or _device_map()
-    if dtype == "auto" and source == EMBEDDED and device_map is None and weights and available():
+    if dtype == "auto" and source == EMBEDDED and device_map is None and weights:
         dtype = INT8
     options = {"trust_remote_code": trust_remote_code, "local_files_only": isinstance(place, Path)}
     try:

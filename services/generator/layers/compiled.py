@@ -23,9 +23,6 @@ _LEAST_POWER = np.float32(-126)
 _MOST_POWER = np.float32(126)
 _BIAS = np.int32(127)  # of a float's exponent
 _MANTISSA = np.int32(23)  # bits
-_SIGN = np.int32(31)
-_ALL_BUT_SIGN = np.int32(2**31 - 1)
-_LEAST = np.int32(-(2**31))
 
 
 def _sources() -> str:
@@ -81,18 +78,3 @@ def exponentials(numbers: Floats, bits: Words) -> None:
         bits[place] = (whole + _BIAS) << _MANTISSA
     for place in range(len(numbers)):
         numbers[place] *= powers[place]
-
-
-@compiled
-def largest(numbers: Floats) -> np.float32:
-    """The largest number; compared as whole ones, which unlike floats are compared many at a time.
-
-    The bits of floats are in the order of the floats, and those of negative ones in its reverse.
-    """
-    bits = numbers.view(np.int32)
-    most = np.full(1, _LEAST)
-    for place in range(len(bits)):
-        most[0] = max(most[0], bits[place] ^ ((bits[place] >> _SIGN) & _ALL_BUT_SIGN))
-    most[0] ^= (most[0] >> _SIGN) & _ALL_BUT_SIGN
-    found: np.float32 = most.view(np.float32)[0]
-    return found

@@ -22,26 +22,20 @@ _SIBLINGS = ("q_proj", "k_proj", "v_proj")
 class Int8Error(Exception):
     """The model cannot be computed in eight bits here."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"int8 {why}; choose another type with --dtype, such as float32")
-
-
-def available() -> bool:
-    """Whether this machine's torch can compute in eight bits."""
-    mkldnn: Any = torch.backends.mkldnn
-    return bool(mkldnn.is_available())
+    def __init__(self) -> None:
+        super().__init__(
+            "int8 is for models on a CPU; choose another type with --dtype, such as float32"
+        )
 
 
 def quantize(model: nn.Module) -> None:
     """Round the linear layers of a float32 model to eight bits, and speed up what is between them.
 
     Raises:
-        Int8Error: they cannot be computed here.
+        Int8Error: the model is not on a CPU.
     """
-    if not available():
-        raise Int8Error("needs a torch with oneDNN")
     if any(weight.device.type != "cpu" for weight in model.parameters()):
-        raise Int8Error("is for models on a CPU")
+        raise Int8Error
     with openmp.one_thread():
         _replace(model)
 

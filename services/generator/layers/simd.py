@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 LANES = 16
 
@@ -22,12 +22,12 @@ INT = ir.IntType(32)
 SIZE = ir.IntType(64)
 FLOATS = ir.VectorType(FLOAT, LANES)
 INTS = ir.VectorType(INT, LANES)
+_SHORTS = ir.VectorType(ir.IntType(16), 2 * LANES)
 
-_FEATURES = llvmlite.binding.get_host_cpu_features()
-_FUSED = bool(_FEATURES.get("fma"))
-
-VNNI = bool(_FEATURES.get("avx512vnni"))
-"""Whether this machine's CPU has instructions for `add_dots`."""
+# What numba compiles for, which need not be all that this machine's CPU has.
+_FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+_FUSED = "+fma" in _FEATURES
+_VNNI = "+avx512vnni" in _FEATURES
 
 # Where there is a flag, numba adds none that lets sums change their order, here and not there.
 _EXACT = ("nsz",)
@@ -116,13 +116,32 @@ def multiply_add(builder: Any, one: Any, other: Any, added: Any) -> Any:
 
 def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     """Add to each of the sums the four products of four unsigned bytes with four signed ones."""
-    if VNNI:
+    if _VNNI:
         return _call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, sums, unsigned, signed)
-    for bits in range(0, 32, 8):
-        byte = builder.and_(builder.lshr(unsigned, ints(bits)), ints(255))
-        factor = builder.ashr(builder.shl(signed, ints(24 - bits)), ints(24))
-        sums = builder.add(sums, builder.mul(byte, factor))
+    left, right = (builder.bitcast(each, _SHORTS) for each in (unsigned, signed))
+    byte, mask = (ir.Constant(_SHORTS, [number] * 2 * LANES) for number in (8, 255))
+    for one, other in (
+        (builder.and_(left, mask), builder.ashr(builder.shl(right, byte), byte)),
+        (builder.lshr(left, byte), builder.ashr(right, byte)),
+    ):
+        sums = builder.add(sums, _pair_sums(builder, one, other))
     return sums
+
+
+def _pair_sums(builder: Any, one: Any, other: Any) -> Any:
+    """The sums of each two neighbouring products; LLVM finds the instruction for it (PMADDWD).
+
+    The one that takes bytes as they are (PMADDUBSW) cuts sums off at 16 bits.
+    """
+    wide = ir.VectorType(INT, 2 * LANES)
+    products = builder.mul(builder.sext(one, wide), builder.sext(other, wide))
+    even, odd = (
+        builder.shuffle_vector(
+            products, products, ir.Constant(INTS, list(range(first, 2 * LANES, 2)))
+        )
+        for first in (0, 1)
+    )
+    return builder.add(even, odd)
 
 
 def exponential(builder: Any, numbers: Any) -> Any:

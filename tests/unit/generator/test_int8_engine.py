@@ -7,14 +7,11 @@ import pytest
 from services.generator.engine.interface import Engine
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import TorchEngine
-from services.generator.layers.replacement import available
 from services.generator.models import LoadedModel, load
 from tests.unit.generator.embedding_suite import EmbeddingSuite
 from tests.unit.generator.in_process_suite import InProcessSuite
 from tests.unit.generator.logprobs_suite import LogprobsSuite
 from tests.unit.generator.near_suite import NearSuite
-
-pytestmark = pytest.mark.skipif(not available(), reason="this torch cannot compute in eight bits")
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from services.generator import models
-from services.generator.layers.replacement import available
 from services.generator.models import EMBEDDED, LoadedModel, ModelSourceError, load
 from services.generator.tokenization import ChatMessage
 from tests.tiny_models import save_tiny_llama, save_tiny_phi3
@@ -101,30 +98,9 @@ def tiny_embedded(whole_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_place", lambda *_: whole_model)
 
 
-@pytest.fixture
-def without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-
-
 @pytest.mark.usefixtures("tiny_embedded")
-@pytest.mark.skipif(not available(), reason="this torch cannot compute in eight bits")
 def test_the_embedded_model_is_in_eight_bits(tmp_path: Path) -> None:
     assert load(EMBEDDED, cache=tmp_path).description.dtype == "int8"
-
-
-@pytest.mark.usefixtures("tiny_embedded", "without_onednn")
-def test_the_embedded_model_is_in_float32_where_it_cannot_be_computed_in_eight_bits(
-    tmp_path: Path,
-) -> None:
-    loaded = load(EMBEDDED, cache=tmp_path)
-    assert loaded.description.dtype == "float32"
-    assert any(type(module) is nn.Linear for module in loaded.model.modules())
-
-
-@pytest.mark.usefixtures("tiny_embedded", "without_onednn")
-def test_eight_bits_that_cannot_be_computed_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelSourceError, match=r"embedded: int8 needs .*oneDNN.* --dtype"):
-        load(EMBEDDED, cache=tmp_path, dtype="int8")
 
 
 @pytest.mark.usefixtures("no_network")
