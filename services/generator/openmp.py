@@ -119,12 +119,12 @@ def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], 
     )
 
 
-def run(loop: Any, call: ctypes.Structure, most: int) -> None:
+def run(loop: Any, call: ctypes.Structure | ctypes.Array[Any], most: int) -> None:
     """Run a loop once in each of torch's threads at the same time; the interpreter is free.
 
     Args:
         loop: Of `parallel`.
-        call: What it is told.
+        call: What it is told, or several of that.
         most: Threads that there is work for.
     """
     threads = min(most, torch.get_num_threads())

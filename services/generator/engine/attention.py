@@ -1,7 +1,7 @@
 """How the models of transformers are made to attend to keys and values that an engine keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,10 @@ class StepAttention(ABC):
         window: int | None,
     ) -> torch.Tensor:
         """See `__call__`."""
+
+    def attended(self, layers: Iterable[int]) -> None:
+        """Note that layers have attended in some other way than by a call."""
+        self._layers.difference_update(layers)
 
     def check(self) -> None:
         """Raise UnsupportedModelError unless every layer has attended.

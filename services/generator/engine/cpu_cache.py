@@ -21,7 +21,9 @@ from services.generator.engine.cpu_attention import (
 )
 from services.generator.layers.product import LANES
 
-_EVERYTHING = 2**31
+EVERYTHING = 2**31
+"""A window that nothing is outside of."""
+
 _PAGE = 4096  # bytes
 _KINDS: dict[torch.dtype, type[np.generic]] = {
     torch.float32: np.float32,
@@ -45,6 +47,14 @@ class CpuCache:
         self.dtype = dtype
         self.keys = _zeros((config.num_hidden_layers, blocks, *keys), _KINDS[dtype])
         self.values = _zeros((config.num_hidden_layers, blocks, *values), _KINDS[dtype])
+
+    def addresses(self, layers: Any) -> tuple[Ints, Ints]:
+        """Where the keys and the values of layers begin, given their numbers."""
+        numbers = np.asarray(layers)
+        keys, values = (
+            each.ctypes.data + numbers * each.strides[0] for each in (self.keys, self.values)
+        )
+        return keys, values
 
     @staticmethod
     def block_bytes(config: Any, dtype: torch.dtype = torch.float32) -> int:
@@ -80,7 +90,8 @@ class CpuAttention(StepAttention):
         spans: The tokens of each sequence, in the order in which they stand in the row.
 
     Attributes:
-        dtype: The cache's.
+        cache: That cache.
+        call: What a compiled loop that attends is told of the step.
     """
 
     def __init__(self, cache: CpuCache, spans: Sequence[Span]) -> None:
@@ -92,10 +103,9 @@ class CpuAttention(StepAttention):
         places = begins[sequences] + firsts
         slots = tables[sequences, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
         tiles = _tiles(begins, counts)
-        self._cache = cache
-        self.dtype = cache.dtype
+        self.cache = cache
         self._owned = slots, tiles, tables
-        self._call = call = AttentionCall()
+        self.call = call = AttentionCall()
         call.slots, call.tiles, call.tables = (each.ctypes.data for each in self._owned)
         call.tokens, call.tile_count = len(slots), len(tiles)
         call.sequences, call.most = tables.shape
@@ -116,21 +126,14 @@ class CpuAttention(StepAttention):
         # Tensors of other types, or whose rows do not lie side by side, are copied.
         kept = [each.float() for each in (query, key, value)]
         kept = [each if each.stride(2) == 1 else each.contiguous() for each in kept]
-        call = self.prepared(layer, scale, window)
+        call = self.call
         call.query, call.key, call.value = (_rows(each) for each in kept)
         call.output, call.query_heads = _rows(output.transpose(0, 1)), heads
-        attend = attend_float32 if self.dtype == torch.float32 else attend_bfloat16
+        call.keys, call.values = (int(each) for each in self.cache.addresses(layer))
+        call.window, call.scale = window or EVERYTHING, scale
+        attend = attend_float32 if self.cache.dtype == torch.float32 else attend_bfloat16
         openmp.run(attend, call, call.tile_count * call.heads)
         return output.to(query.dtype)
-
-    def prepared(self, layer: int, scale: float, window: int | None) -> AttentionCall:
-        """What a compiled loop that attends in a layer is told, but for the tokens' numbers."""
-        self._layers.discard(layer)
-        call = self._call
-        call.keys = self._cache.keys[layer].ctypes.data
-        call.values = self._cache.values[layer].ctypes.data
-        call.window, call.scale = window or _EVERYTHING, scale
-        return call
 
 
 def _rows(tensor: torch.Tensor) -> Rows:

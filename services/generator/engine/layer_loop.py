@@ -42,6 +42,7 @@ class LayerCall(ctypes.Structure):
         sines: As `cosines`.
         attention_norm: Of float32 (hidden_width,).
         mlp_norm: As `attention_norm`.
+        count: Layers from this one on that are computed one after the other.
     """
 
     _fields_ = (
@@ -49,7 +50,7 @@ class LayerCall(ctypes.Structure):
         *((name, Int8Weights) for name in ("projections", "output", "gate_up", "down")),
         *((name, ctypes.c_int64) for name in ("hidden", "inner", "rounded", "scales", "peaks")),
         *((name, ctypes.c_int64) for name in ("cosines", "sines", "attention_norm", "mlp_norm")),
-        *((name, ctypes.c_int64) for name in ("hidden_width", "inner_width")),
+        *((name, ctypes.c_int64) for name in ("hidden_width", "inner_width", "count")),
         *((name, ctypes.c_float) for name in ("attention_epsilon", "mlp_epsilon")),
     )
 
@@ -184,10 +185,9 @@ def _add_share(call: Any, weights: Any) -> None:
     )
 
 
-@parallel(LayerCall)
-def compute(calls: Any) -> None:
-    """Compute one layer."""
-    call = carray(calls, 1)[0]
+@compiled
+def _compute(call: Any) -> None:
+    """Compute one layer, when its input is there."""
     _normalize_share(call, call.attention_norm, call.attention_epsilon)
     barrier()
     _project_share(call)
@@ -208,3 +208,12 @@ def compute(calls: Any) -> None:
     _round_gated_share(call)
     barrier()
     _add_share(call, call.down)
+
+
+@parallel(LayerCall)
+def compute(calls: Any) -> None:
+    """Compute layers one after the other."""
+    layers = carray(calls, carray(calls, 1)[0].count)
+    for layer in range(len(layers)):
+        _compute(layers[layer])
+        barrier()

@@ -75,7 +75,8 @@ class TorchEngine(ThreadedEngine):
     those of both sleep between steps, and small steps take twice as long.
 
     Args:
-        loaded: The model and its tokenizer; its attention is replaced.
+        loaded: The model and its tokenizer; its attention is replaced, and no other engine may run
+            it at the same time.
         max_waiting: Requests that may wait beside those that run; one more is refused.
         kv_bytes: Memory for keys and values; by default 1 GiB, or most of what a GPU has left, and
             never more than all that may run can use.

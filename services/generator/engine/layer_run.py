@@ -1,0 +1,123 @@
+"""Layers that are computed one after the other, in one call of the compiled loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from services.generator import openmp
+from services.generator.engine.cpu_attention import AttentionCall, Rows
+from services.generator.engine.cpu_cache import EVERYTHING, CpuAttention
+from services.generator.engine.layer_loop import LayerCall, compute
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a layer asks of attention."""
+
+    layer: int
+    scale: float
+    window: int | None
+
+
+class LayerRun:
+    """Computes layers in an engine's steps.
+
+    Args:
+        layers: Of transformers, of the same widths, with parts in eight bits.
+        asked: What each asks.
+    """
+
+    def __init__(self, layers: Sequence[Any], asked: Sequence[Asked]) -> None:
+        self._layers = layers  # which own what the loop is told of
+        self._array = (LayerCall * len(layers))(*map(_call, layers))
+        self._calls = np.frombuffer(memoryview(self._array).cast("B"), np.dtype(LayerCall))
+        self._calls["count"] = len(layers)
+        self._numbers = [each.layer for each in asked]
+        self._scales = [each.scale for each in asked]
+        self._windows = [each.window or EVERYTHING for each in asked]
+        self._workspace = _Workspace(layers[0])
+
+    def __call__(
+        self,
+        hidden: torch.Tensor,
+        cosines: torch.Tensor,
+        sines: torch.Tensor,
+        step: CpuAttention,
+    ) -> None:
+        """Compute a step.
+
+        Args:
+            hidden: float32 (1, tokens, width), changed.
+            cosines: float32 (1, tokens, width of a head); of all layers.
+            sines: As `cosines`.
+            step: Whose cache keeps bfloat16.
+        """
+        cosines, sines = cosines.contiguous(), sines.contiguous()
+        workspace, calls = self._workspace, self._calls
+        workspace.reserve(hidden.shape[1])
+        workspace.tell(step.call, cosines.shape[2])
+        calls["attention"] = np.frombuffer(memoryview(step.call).cast("B"), np.dtype(AttentionCall))
+        attention = calls["attention"]
+        attention["keys"], attention["values"] = step.cache.addresses(self._numbers)
+        attention["scale"], attention["window"] = self._scales, self._windows
+        calls["hidden"] = hidden.data_ptr()
+        calls["cosines"], calls["sines"] = cosines.data_ptr(), sines.data_ptr()
+        for name in ("inner", "rounded", "scales", "peaks"):
+            calls[name] = getattr(workspace, name).data_ptr()
+        openmp.run(compute, self._array, workspace.threads)
+        step.attended(self._numbers)
+
+
+def _call(layer: Any) -> LayerCall:
+    """What the loop is told of a layer in all steps."""
+    attention, mlp, call = layer.self_attn, layer.mlp, LayerCall()
+    call.projections = attention.q_proj.linear.product.weights
+    call.output = attention.o_proj.product.weights
+    call.gate_up, call.down = mlp.gate_up.product.weights, mlp.down.product.weights
+    norms = layer.input_layernorm, layer.post_attention_layernorm
+    call.attention_norm, call.mlp_norm = (norm.weight.ctypes.data for norm in norms)
+    call.attention_epsilon, call.mlp_epsilon = (norm.epsilon for norm in norms)
+    call.hidden_width, call.inner_width = mlp.gate_up.in_features, mlp.down.in_features
+    return call
+
+
+class _Workspace:
+    """Memory for what is computed inside a layer, which all layers use in turn.
+
+    Attributes:
+        threads: How many the loop may be run in.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.threads = 0
+        self._tokens = 0
+        self._projected = layer.self_attn.q_proj.linear.out_features
+        self._attended = layer.self_attn.o_proj.in_features
+        self._inner = layer.mlp.down.in_features
+        self._widest = max(layer.mlp.gate_up.in_features, self._attended, self._inner)
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for a step's tokens."""
+        threads = torch.get_num_threads()
+        if (tokens, threads) == (self._tokens, self.threads):
+            return
+        self._tokens, self.threads = tokens, threads
+        self.projected = torch.empty(tokens, self._projected)
+        self.attended = torch.empty(tokens, self._attended)
+        self.inner = torch.empty(tokens, self._inner)
+        self.rounded = torch.empty(tokens, self._widest, dtype=torch.uint8)
+        self.scales = torch.empty(tokens)
+        self.peaks = torch.empty(tokens, threads)
+
+    def tell(self, call: AttentionCall, width: int) -> None:
+        """Tell attention where the layers' query, key and value of heads of a width will be."""
+        begin, projected, attended = self.projected.data_ptr(), self._projected, self._attended
+        call.query = Rows(begin, 4 * width, 4 * projected)
+        call.key = Rows(begin + 4 * attended, 4 * width, 4 * projected)
+        behind = (attended + projected) // 2  # as many keys as values
+        call.value = Rows(begin + 4 * behind, 4 * width, 4 * projected)
+        call.output = Rows(self.attended.data_ptr(), 4 * width, 4 * attended)
+        call.query_heads = attended // width
