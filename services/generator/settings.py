@@ -62,7 +62,7 @@ class GeneratorSettings(ServerSettings):
     """Requests that may wait beside those; one more is refused with RESOURCE_EXHAUSTED."""
 
     max_step_tokens: int | None = Field(default=None, ge=1)
-    """Tokens computed in one step of the engine; 96, or 2,048 on a GPU, when not set. Longer
+    """Tokens computed in one step of the engine; 128, or 2,048 on a GPU, when not set. Longer
     prompts are computed in parts, so that no text waits long for its next token. On a CPU, tokens
     far behind in a prompt count for several while other texts grow. As many tokens of texts to
     embed, and no more than 1,024, are computed at a time, where no single one has more. vLLM sets

@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from numba import types
 from numba.core import cgutils
@@ -17,6 +18,8 @@ from numba.extending import intrinsic
 
 from services.generator.layers import simd
 from services.generator.layers.compiled import compiled
+from services.generator.layers.int8_tiles import ROWS as TILE_ROWS
+from services.generator.layers.int8_tiles import configure, release, sum_tiles
 from services.generator.openmp import carray, parallel, thread_count, thread_number
 
 OUTPUTS = 32
@@ -46,11 +49,12 @@ class Int8Weights(ctypes.Structure):
         bias: float32, of each output.
         words: Inputs / WORD.
         groups: Outputs / OUTPUTS.
+        tiles: Whether many rows are multiplied by `int8_tiles`, 1 or 0.
     """
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
-        for name in ("weights", "offsets", "scales", "bias", "words", "groups")
+        for name in ("weights", "offsets", "scales", "bias", "words", "groups", "tiles")
     )
 
 
@@ -87,9 +91,7 @@ def _multiply_rows(
                 for row, products in enumerate(_scaled(builder, sums, *others)):
                     addend = builder.add(added, builder.mul(added_bytes, simd.size(row)))
                     result = builder.add(output, builder.mul(output_bytes, simd.size(row)))
-                    for part, value in enumerate(products):
-                        addends = simd.load(builder, addend, simd.FLOATS, part)
-                        simd.store(builder, simd.add(builder, value, addends), result, part)
+                    _add(builder, products, addend, result)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 11), generate
@@ -113,13 +115,59 @@ def _gate_rows(
         with simd.cases(builder, count, _ROWS) as cases:
             for known in cases:
                 sums = _dots(builder, known, words, rows, weights)
-                for row, (gate, up) in enumerate(_scaled(builder, sums, *others)):
+                for row, products in enumerate(_scaled(builder, sums, *others)):
                     result = builder.add(output, builder.mul(output_bytes, simd.size(row)))
-                    gated = simd.multiply(builder, simd.silu(builder, gate), up)
-                    simd.store(builder, gated, result)
+                    _gate(builder, products, result)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 9), generate
+
+
+@intrinsic
+def _multiply_sums(
+    _typing: Any,
+    sums: Any,
+    offsets: Any,
+    output_scales: Any,
+    row_scales: Any,
+    added: Any,
+    output: Any,
+) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        sums, *others, added, output = values
+        whole = [[simd.load(builder, sums, simd.INTS, part) for part in _PARTS]]
+        for products in _scaled(builder, whole, *others):
+            _add(builder, products, added, output)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate
+
+
+@intrinsic
+def _gate_sums(
+    _typing: Any, sums: Any, offsets: Any, output_scales: Any, row_scales: Any, output: Any
+) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        sums, *others, output = values
+        whole = [[simd.load(builder, sums, simd.INTS, part) for part in _PARTS]]
+        for products in _scaled(builder, whole, *others):
+            _gate(builder, products, output)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+def _add(builder: Any, products: list[Any], added: Any, output: Any) -> None:
+    """Write what is added to and the products of one row."""
+    for part, value in enumerate(products):
+        addends = simd.load(builder, added, simd.FLOATS, part)
+        simd.store(builder, simd.add(builder, value, addends), output, part)
+
+
+def _gate(builder: Any, products: list[Any], output: Any) -> None:
+    """Write one row, of whose products the first are a gate, and the others what it gates."""
+    gate, up = products
+    simd.store(builder, simd.multiply(builder, simd.silu(builder, gate), up), output)
 
 
 def _dots(builder: Any, count: int, words: Any, rows: Any, weights: Any) -> list[list[Any]]:
@@ -161,8 +209,10 @@ def _scaled(
         yield products
 
 
-_multiply: Any = _multiply_rows
-_gate: Any = _gate_rows
+_multiply_few: Any = _multiply_rows
+_multiply_one: Any = _multiply_sums
+_gate_few: Any = _gate_rows
+_gate_one: Any = _gate_sums
 
 
 @compiled
@@ -199,23 +249,48 @@ def multiply_groups(
         output: Address of float32 (count, outputs), written; may be `added`.
         output_bytes: From row to row of these.
     """
-    row_bytes = weights.words * WORD
+    many = weights.tiles and count > _ROWS
+    sums = np.empty((TILE_ROWS if many else 1, OUTPUTS), np.int32)
+    row_bytes, together = weights.words * WORD, TILE_ROWS if many else _ROWS
+    configured = 0
     for group in range(first, last):
         column = 4 * group * OUTPUTS  # in bytes
-        for row in range(0, count, _ROWS):
-            _multiply(
-                min(_ROWS, count - row),
-                weights.words,
-                rows + row * row_bytes,
-                weights.weights + group * row_bytes * OUTPUTS,
-                weights.offsets + column,
-                weights.scales + column,
-                scales + 4 * row,
-                added + row * added_bytes + column,
-                added_bytes,
-                output + row * output_bytes + column,
-                output_bytes,
-            )
+        packed_group = weights.weights + group * row_bytes * OUTPUTS
+        offsets, output_scales = weights.offsets + column, weights.scales + column
+        for row in range(0, count, together):
+            some = min(together, count - row)
+            mine, addend = rows + row * row_bytes, added + row * added_bytes + column
+            result = output + row * output_bytes + column
+            if not many:
+                _multiply_few(
+                    some,
+                    weights.words,
+                    mine,
+                    packed_group,
+                    offsets,
+                    output_scales,
+                    scales + 4 * row,
+                    addend,
+                    added_bytes,
+                    result,
+                    output_bytes,
+                )
+                continue
+            if some != configured:
+                configure(some)
+                configured = some
+            sum_tiles(some, weights.words, mine, packed_group, sums.ctypes.data)
+            for one in range(some):
+                _multiply_one(
+                    sums[one].ctypes.data,
+                    offsets,
+                    output_scales,
+                    scales + 4 * (row + one),
+                    addend + one * added_bytes,
+                    result + one * output_bytes,
+                )
+    if many:
+        release()
 
 
 @compiled
@@ -241,21 +316,44 @@ def gate_groups(
         output: Address of float32 (count, outputs / 2), written.
         output_bytes: From row to row of these.
     """
-    row_bytes = weights.words * WORD
+    many = weights.tiles and count > _ROWS
+    sums = np.empty((TILE_ROWS if many else 1, OUTPUTS), np.int32)
+    row_bytes, together = weights.words * WORD, TILE_ROWS if many else _ROWS
+    configured = 0
     for group in range(first, last):
         column = 4 * group * OUTPUTS  # in bytes
-        for row in range(0, count, _ROWS):
-            _gate(
-                min(_ROWS, count - row),
-                weights.words,
-                rows + row * row_bytes,
-                weights.weights + group * row_bytes * OUTPUTS,
-                weights.offsets + column,
-                weights.scales + column,
-                scales + 4 * row,
-                output + row * output_bytes + column // 2,
-                output_bytes,
-            )
+        packed_group = weights.weights + group * row_bytes * OUTPUTS
+        offsets, output_scales = weights.offsets + column, weights.scales + column
+        for row in range(0, count, together):
+            some = min(together, count - row)
+            mine, result = rows + row * row_bytes, output + row * output_bytes + column // 2
+            if not many:
+                _gate_few(
+                    some,
+                    weights.words,
+                    mine,
+                    packed_group,
+                    offsets,
+                    output_scales,
+                    scales + 4 * row,
+                    result,
+                    output_bytes,
+                )
+                continue
+            if some != configured:
+                configure(some)
+                configured = some
+            sum_tiles(some, weights.words, mine, packed_group, sums.ctypes.data)
+            for one in range(some):
+                _gate_one(
+                    sums[one].ctypes.data,
+                    offsets,
+                    output_scales,
+                    scales + 4 * (row + one),
+                    result + one * output_bytes,
+                )
+    if many:
+        release()
 
 
 @parallel(ProductCall)

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import pad
 
 from services.generator import openmp
-from services.generator.layers import simd
+from services.generator.layers import int8_tiles, simd
 from services.generator.layers.int8_product import (
     OFFSET,
     OUTPUTS,
@@ -46,7 +46,9 @@ class Product:
             *(pad(each, (0, more)) for each in (offsets, scales, bias)),
         )
         groups, words = self._owned[0].shape[:2]
-        self.weights = Int8Weights(*(each.data_ptr() for each in self._owned), words, groups)
+        addresses = (each.data_ptr() for each in self._owned)
+        tiles = int8_tiles.AVAILABLE and words * WORD % int8_tiles.DEPTH == 0
+        self.weights = Int8Weights(*addresses, words, groups, tiles)
 
     def __call__(self, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """Rows and scales of `round_rows` to float32 (n, outputs), scaled, with the bias added."""

@@ -29,6 +29,10 @@ _FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split
 _FUSED = "+fma" in _FEATURES
 _VNNI = "+avx512vnni" in _FEATURES
 
+AMX = {"+amx-tile", "+amx-int8"} <= _FEATURES
+"""Whether loops are compiled for a CPU with tiles."""
+
+
 # Where there is a flag, numba adds none that lets sums change their order, here and not there.
 _EXACT = ("nsz",)
 
@@ -82,7 +86,7 @@ def prefetch(builder: Any, address: Any) -> None:
     """Let a line come from memory; there need not be any at the address."""
     pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
     read, to_second_level, data = (ir.Constant(INT, number) for number in (0, 2, 1))
-    _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), pointer, read, to_second_level, data)
+    call(builder, "llvm.prefetch.p0i8", ir.VoidType(), pointer, read, to_second_level, data)
 
 
 def spread(builder: Any, number: Any, kind: Any) -> Any:
@@ -111,13 +115,13 @@ def multiply_add(builder: Any, one: Any, other: Any, added: Any) -> Any:
     """`one * other + added`, fused where the CPU can."""
     if not _FUSED:
         return add(builder, multiply(builder, one, other), added)
-    return _call(builder, "llvm.fma.v16f32", FLOATS, one, other, added)
+    return call(builder, "llvm.fma.v16f32", FLOATS, one, other, added)
 
 
 def add_dots(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
     """Add to each of the sums the four products of four unsigned bytes with four signed ones."""
     if _VNNI:
-        return _call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, sums, unsigned, signed)
+        return call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, sums, unsigned, signed)
     left, right = (builder.bitcast(each, _SHORTS) for each in (unsigned, signed))
     byte, mask = (ir.Constant(_SHORTS, [number] * 2 * LANES) for number in (8, 255))
     for one, other in (
@@ -147,9 +151,9 @@ def _pair_sums(builder: Any, one: Any, other: Any) -> Any:
 def exponential(builder: Any, numbers: Any) -> Any:
     """`e ** x`; see `exponentials` of `compiled`."""
     powers = multiply(builder, numbers, floats(1.4426950408889634))
-    powers = _call(builder, "llvm.minnum.v16f32", FLOATS, powers, floats(126))
-    powers = _call(builder, "llvm.maxnum.v16f32", FLOATS, powers, floats(-126))
-    whole = _call(builder, "llvm.floor.v16f32", FLOATS, powers)
+    powers = call(builder, "llvm.minnum.v16f32", FLOATS, powers, floats(126))
+    powers = call(builder, "llvm.maxnum.v16f32", FLOATS, powers, floats(-126))
+    whole = call(builder, "llvm.floor.v16f32", FLOATS, powers)
     rest = subtract(builder, powers, whole)
     value = floats(1.8775767e-3)
     for factor in (8.9893397e-3, 5.5826318e-2, 2.4015361e-1, 6.9315308e-1, 9.9999994e-1):
@@ -204,6 +208,7 @@ def cases(builder: Any, count: Any, most: int) -> Iterator[Iterator[int]]:
     builder.position_at_end(done)
 
 
-def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """What one of LLVM's functions gives."""
     kind = ir.FunctionType(result, [one.type for one in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
