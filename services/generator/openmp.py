@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import llvmlite.binding
 import numba
@@ -106,7 +106,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], Any]:
+class Call(ctypes.Structure):
+    """What a compiled loop is told: numbers, and addresses of memory that others own.
+
+    It is not to be copied with a model, whose memory it would not own in its turn.
+    """
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("what has addresses for compiled loops cannot be copied or pickled")
+
+
+def parallel(call: type[Call]) -> Callable[[Callable[[Any], None]], Any]:
     """Compile a loop, when its module is imported, that is told what it needs by a C struct.
 
     The loop is given a pointer to it, for `carray`; what it raises is lost.
@@ -119,7 +129,7 @@ def parallel(call: type[ctypes.Structure]) -> Callable[[Callable[[Any], None]], 
     )
 
 
-def run(loop: Any, call: ctypes.Structure | ctypes.Array[Any], most: int) -> None:
+def run(loop: Any, call: Call | ctypes.Array[Any], most: int) -> None:
     """Run a loop once in each of torch's threads at the same time; the interpreter is free.
 
     Args:

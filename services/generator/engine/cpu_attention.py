@@ -26,6 +26,7 @@ from services.generator.layers.product import (
     weigh,
 )
 from services.generator.openmp import (
+    Call,
     barrier,
     carray,
     parallel,
@@ -46,7 +47,7 @@ TILE = 16
 """Tokens of one sequence at most that are attended to together, so that keys are read once."""
 
 
-class Rows(ctypes.Structure):
+class Rows(Call):
     """A float32 tensor (heads, tokens, width), the numbers of a row side by side.
 
     Attributes:
@@ -58,7 +59,7 @@ class Rows(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int64) for name in ("address", "head", "token"))
 
 
-class AttentionCall(ctypes.Structure):
+class AttentionCall(Call):
     """What the compiled loop is told; all but the first are numbers, or addresses of arrays.
 
     Attributes:

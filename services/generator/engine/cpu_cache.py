@@ -9,7 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from services.generator import openmp
-from services.generator.engine.attention import Span, StepAttention, heads_and_width
+from services.generator.engine.attention import (
+    Span,
+    StepAttention,
+    UnsupportedModelError,
+    heads_and_width,
+)
 from services.generator.engine.cpu_attention import (
     BLOCK_SIZE,
     TILE,
@@ -47,14 +52,15 @@ class CpuCache:
         self.dtype = dtype
         self.keys = _zeros((config.num_hidden_layers, blocks, *keys), _KINDS[dtype])
         self.values = _zeros((config.num_hidden_layers, blocks, *values), _KINDS[dtype])
-
-    def addresses(self, layers: Any) -> tuple[Ints, Ints]:
-        """Where the keys and the values of layers begin, given their numbers."""
-        numbers = np.asarray(layers)
-        keys, values = (
-            each.ctypes.data + numbers * each.strides[0] for each in (self.keys, self.values)
+        self._begins = tuple(
+            each.ctypes.data + np.arange(len(each)) * each.strides[0]
+            for each in (self.keys, self.values)
         )
-        return keys, values
+
+    def addresses(self, layers: Any) -> tuple[Any, Any]:
+        """Where the keys and the values of layers begin, int64, given their numbers."""
+        keys, values = self._begins
+        return keys[layers], values[layers]
 
     @staticmethod
     def block_bytes(config: Any, dtype: torch.dtype = torch.float32) -> int:
@@ -97,6 +103,8 @@ class CpuAttention(StepAttention):
     def __init__(self, cache: CpuCache, spans: Sequence[Span]) -> None:
         super().__init__(len(cache.keys))
         tables = _tables(spans)
+        if tables.min() < 0 or tables.max() >= cache.keys.shape[1]:
+            raise IndexError("a text has a block that the cache has not")
         begins = np.array([span.begin for span in spans])
         counts = np.array([span.end for span in spans]) - begins
         sequences, firsts = _enumerate(counts)
@@ -122,11 +130,16 @@ class CpuAttention(StepAttention):
         window: int | None,
     ) -> torch.Tensor:
         heads, tokens, width = query.shape
+        call = self.call
+        shape = call.heads, call.tokens, call.width
+        if not shape == key.shape == value.shape == (call.heads, tokens, width) or (
+            heads % call.heads
+        ):
+            raise UnsupportedModelError(f"whose layer {layer} has not the heads of its config")
         output = torch.empty(tokens, heads, width)
         # Tensors of other types, or whose rows do not lie side by side, are copied.
         kept = [each.float() for each in (query, key, value)]
         kept = [each if each.stride(2) == 1 else each.contiguous() for each in kept]
-        call = self.call
         call.query, call.key, call.value = (_rows(each) for each in kept)
         call.output, call.query_heads = _rows(output.transpose(0, 1)), heads
         call.keys, call.values = (int(each) for each in self.cache.addresses(layer))
@@ -146,6 +159,8 @@ def _tables(spans: Sequence[Span]) -> Ints:
     counts = [-(-span.end // BLOCK_SIZE) for span in spans]
     tables = np.zeros((len(spans), max(counts)), np.int64)
     for table, span, count in zip(tables, spans, counts, strict=True):
+        if len(span.blocks) < count:
+            raise ValueError(f"{span.end} tokens do not fit {len(span.blocks)} blocks")
         table[:count] = span.blocks[:count]
     return tables
 

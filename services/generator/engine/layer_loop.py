@@ -19,6 +19,7 @@ from services.generator.layers.int8_product import (
 from services.generator.layers.rms_norm import normalize_row
 from services.generator.layers.rounding import LARGEST, peak, round_row, round_to
 from services.generator.openmp import (
+    Call,
     barrier,
     carray,
     parallel,
@@ -28,7 +29,7 @@ from services.generator.openmp import (
 )
 
 
-class LayerCall(ctypes.Structure):
+class LayerCall(Call):
     """What the compiled loop is told; widths are those of one token.
 
     Attributes:

@@ -20,7 +20,7 @@ from services.generator.layers import simd
 from services.generator.layers.compiled import compiled
 from services.generator.layers.int8_tiles import ROWS as TILE_ROWS
 from services.generator.layers.int8_tiles import configure, release, sum_tiles
-from services.generator.openmp import carray, parallel, thread_count, thread_number
+from services.generator.openmp import Call, carray, parallel, thread_count, thread_number
 
 OUTPUTS = 32
 """Weights are read in groups of so many outputs."""
@@ -39,7 +39,7 @@ _ROWS = 8  # at a time: their sums are held in registers
 _PARTS = range(OUTPUTS // simd.LANES)
 
 
-class Int8Weights(ctypes.Structure):
+class Int8Weights(Call):
     """Packed weights; the first are addresses.
 
     Attributes:
@@ -58,7 +58,7 @@ class Int8Weights(ctypes.Structure):
     )
 
 
-class ProductCall(ctypes.Structure):
+class ProductCall(Call):
     """What the compiled loop is told: see `multiply_groups`."""
 
     _fields_ = (

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from services.generator.layers.compiled import Floats, Words, compiled, exponentials
 from services.generator.layers.hadamard import columns, transform
 from services.generator.layers.int8_product import GATED, OFFSET
-from services.generator.openmp import carray, parallel, pointer, run, thread_count, thread_number
+from services.generator.openmp import (
+    Call,
+    carray,
+    parallel,
+    pointer,
+    run,
+    thread_count,
+    thread_number,
+)
 
 Bytes = NDArray[np.uint8]
 
@@ -31,7 +39,7 @@ _ALL_BUT_SIGN = np.int32(2**31 - 1)
 _ROUNDING = np.float32(1.5 * 2**23)
 
 
-class _Call(ctypes.Structure):
+class _Call(Call):
     """What the compiled loops are told; the first ones are addresses."""
 
     _fields_ = tuple(

@@ -168,6 +168,42 @@ def test_a_step_that_a_layer_has_not_attended_to_is_told_of() -> None:
         attention.check()
 
 
+@pytest.mark.parametrize(
+    ("part", "shape"),
+    [
+        (0, (4, 20, 6)),
+        (0, (3, 20, 8)),
+        (1, (2, 20, 6)),
+        (1, (2, 19, 8)),
+        (1, (1, 20, 8)),
+        (2, (2, 20, 16)),
+        (2, (4, 20, 8)),
+    ],
+)
+def test_heads_of_which_the_configuration_says_nothing_are_told_of(
+    part: int, shape: tuple[int, ...]
+) -> None:
+    texts = Texts([20], (4, 2), 8)
+    texts.parts[0][part] = torch.randn(shape)
+    with pytest.raises(UnsupportedModelError, match="heads"):
+        texts.attended(texts.cache(), [(0, 0, 20)], None)
+
+
+@pytest.mark.parametrize("blocks", [[], [1], [1, 2], [-1, 0, 1], [0, 1, 3]])
+def test_a_text_whose_blocks_are_too_few_or_not_there_is_refused(blocks: list[int]) -> None:
+    cache = CpuCache(config((4, 2), 8), 3)
+    with pytest.raises((ValueError, IndexError), match="block"):
+        cache.attention([Span(0, 2 * BLOCK_SIZE + 1, blocks)])
+
+
+def test_a_text_without_a_token_in_a_step_changes_nothing() -> None:
+    texts = Texts([20, 30], (4, 2), 8)
+    expected = texts.attended(texts.cache(), [(1, 0, 30)], None)[0]
+    nothing, given = texts.attended(texts.cache(), [(0, 5, 5), (1, 0, 30)], None)
+    assert not len(nothing)
+    assert torch.equal(given, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_memory_of_a_block_is_what_it_takes(dtype: torch.dtype) -> None:
     of = config((6, 3), 40)
