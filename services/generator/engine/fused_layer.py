@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from services.generator import openmp
-from services.generator.engine.attention import Span, StepAttention
+from services.generator.engine.attention import Span, StepAttention, heads_and_width
 from services.generator.engine.cpu_cache import CpuAttention, CpuCache
 from services.generator.engine.layer_run import Asked, LayerRun
 from services.generator.layers.gated_mlp import Int8GatedMLP
 from services.generator.layers.hadamard import MOST
 from services.generator.layers.int8_linear import Int8Linear, Part
 from services.generator.layers.int8_product import OUTPUTS, WORD
+from services.generator.layers.likeness import alike, samples
 from services.generator.layers.rms_norm import RMSNorm
 
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
@@ -32,14 +33,14 @@ class FusedLayer(nn.Module):
         asked: What the layer asks of attention.
 
     Attributes:
-        run: Computes this layer and those behind it; where there is none, one before it has.
+        run: Computes this layer and those that follow it or are before it.
     """
 
     def __init__(self, layer: Any, asked: Asked) -> None:
         super().__init__()
         self.layer = layer
         self.asked = asked
-        self.run: LayerRun | None = LayerRun([layer], [asked])
+        self.run = LayerRun([layer], [asked])
 
     def forward(
         self,
@@ -49,17 +50,26 @@ class FusedLayer(nn.Module):
         step: CpuAttention | None = None,
         **others: Any,
     ) -> torch.Tensor:
-        """As the layer; in a step, what it is given is changed."""
-        if step is not None and step.cache.dtype == torch.bfloat16:
-            if self.run:
-                self.run(hidden_states, *position_embeddings, step)
-            return hidden_states
+        """As the layer; in a step, what it is given is changed.
+
+        Raises:
+            UnsupportedModelError: the layer is computed with those before it, and given something
+                else than they are.
+        """
+        if step is not None and self.run.suits(step, *position_embeddings):
+            return self.run(self.asked.layer, hidden_states, *position_embeddings, step)
         if step is not None:
             others["step"] = step
         given: torch.Tensor = self.layer(
             hidden_states, position_embeddings=position_embeddings, **others
         )
         return given
+
+    def widths(self) -> tuple[int, ...]:
+        """Of the inputs and outputs of its products."""
+        attention, mlp = self.layer.self_attn, self.layer.mlp
+        linears = attention.q_proj.linear, attention.o_proj, mlp.gate_up, mlp.down
+        return tuple(width for each in linears for width in (each.in_features, each.out_features))
 
 
 def fuse(model: nn.Module) -> None:
@@ -76,15 +86,15 @@ def fuse(model: nn.Module) -> None:
 
 
 def _join(layers: list[nn.Module]) -> None:
-    """Let the first of fused layers that follow each other compute them all."""
-    for fused, group in groupby(layers, lambda layer: isinstance(layer, FusedLayer)):
+    """Let fused layers of the same widths that follow each other be computed at once."""
+    for widths, group in groupby(
+        layers, lambda layer: layer.widths() if isinstance(layer, FusedLayer) else None
+    ):
         members: Any = list(group)
-        if fused:
-            members[0].run = LayerRun(
-                [each.layer for each in members], [each.asked for each in members]
-            )
-            for each in members[1:]:
-                each.run = None
+        if widths:
+            run = LayerRun([each.layer for each in members], [each.asked for each in members])
+            for each in members:
+                each.run = run
 
 
 def _is_fusable(layer: Any) -> bool:
@@ -128,20 +138,27 @@ class _Question(StepAttention):
 @torch.inference_mode()
 def _fused(layer: Any, config: Any) -> FusedLayer | None:
     """One that computes the same but for rounding, if there is."""
-    source = torch.Generator().manual_seed(0)
-    tokens, question = 5, _Question(0)
-    rows = torch.randn(1, tokens, layer.mlp.gate_up.in_features, generator=source)
-    width = layer.self_attn.head_dim
-    positions = tuple(torch.randn(1, tokens, width, generator=source) for _ in range(2))
-    layer(rows, position_embeddings=positions, attention_mask=None, step=question)
-    fused = FusedLayer(layer, question.asked)
-    given, expected = (
-        each(
-            rows.clone(),
-            position_embeddings=positions,
-            attention_mask=None,
-            step=CpuCache(config, 1, torch.bfloat16).attention([Span(0, tokens, [0])]),
+    heads, width = heads_and_width(config)
+    linear, attended = layer.self_attn.q_proj.linear, layer.self_attn.o_proj.in_features
+    if linear.out_features != attended + 2 * heads * width:
+        return None
+    rows, question = samples(linear.in_features)[None], _Question(0)
+    source = torch.Generator().manual_seed(1)
+    positions = torch.randn(2, 1, rows.shape[1], width, generator=source)
+
+    def computed(layer: nn.Module, step: StepAttention) -> torch.Tensor:
+        output: torch.Tensor = layer(
+            rows.clone(), position_embeddings=tuple(positions), attention_mask=None, step=step
         )
-        for each in (fused, layer)
-    )
-    return fused if (given - expected).abs().max() <= 0.02 * expected.abs().max() else None
+        return output
+
+    def step() -> CpuAttention:
+        return CpuCache(config, 1, torch.bfloat16).attention([Span(0, rows.shape[1], [0])])
+
+    try:
+        computed(layer, question)
+        expected = computed(layer, step())
+        fused = FusedLayer(layer, question.asked)
+    except Exception:  # of a layer that wants to be told something else
+        return None
+    return fused if alike(computed(fused, step()), expected, tolerance=0.01) else None

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_not
 from typing import Any
 
 import numpy as np
 import torch
 
 from services.generator import openmp
+from services.generator.engine.attention import UnsupportedModelError
 from services.generator.engine.cpu_attention import AttentionCall, Rows
 from services.generator.engine.cpu_cache import EVERYTHING, CpuAttention
 from services.generator.engine.layer_loop import LayerCall, compute
@@ -39,26 +41,52 @@ class LayerRun:
         self._scales = [each.scale for each in asked]
         self._windows = [each.window or EVERYTHING for each in asked]
         self._workspace = _Workspace(layers[0])
+        self._given: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+    @staticmethod
+    def suits(step: CpuAttention, cosines: torch.Tensor, sines: torch.Tensor) -> bool:
+        """Whether the loop is for such a step: it rotates all of a head."""
+        width = step.call.width
+        return step.cache.dtype == torch.bfloat16 and cosines.shape[2] == sines.shape[2] == width
 
     def __call__(
         self,
+        layer: int,
         hidden: torch.Tensor,
         cosines: torch.Tensor,
         sines: torch.Tensor,
         step: CpuAttention,
-    ) -> None:
-        """Compute a step.
+    ) -> torch.Tensor:
+        """Compute a step for all layers when the first one is asked for.
 
         Args:
+            layer: Its number.
             hidden: float32 (1, tokens, width), changed.
-            cosines: float32 (1, tokens, width of a head); of all layers.
+            cosines: float32 (1, tokens, width of a head).
             sines: As `cosines`.
-            step: Whose cache keeps bfloat16.
+            step: One that suits.
+
+        Returns:
+            What the last one gives, as `hidden`.
+
+        Raises:
+            UnsupportedModelError: a later layer is not given what the first one was, and what the
+                one before it gave.
         """
+        if layer == self._numbers[0]:
+            self._given = hidden.contiguous(), cosines, sines
+            self._compute(*self._given, step)
+        elif any(map(is_not, (hidden, cosines, sines), self._given)):
+            raise UnsupportedModelError(f"whose layer {layer} takes something else than others")
+        return self._given[0]
+
+    def _compute(
+        self, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, step: CpuAttention
+    ) -> None:
         cosines, sines = cosines.contiguous(), sines.contiguous()
         workspace, calls = self._workspace, self._calls
         workspace.reserve(hidden.shape[1])
-        workspace.tell(step.call, cosines.shape[2])
+        workspace.tell(step.call)
         calls["attention"] = np.frombuffer(memoryview(step.call).cast("B"), np.dtype(AttentionCall))
         attention = calls["attention"]
         attention["keys"], attention["values"] = step.cache.addresses(self._numbers)
@@ -112,8 +140,9 @@ class _Workspace:
         self.scales = torch.empty(tokens)
         self.peaks = torch.empty(tokens, threads)
 
-    def tell(self, call: AttentionCall, width: int) -> None:
-        """Tell attention where the layers' query, key and value of heads of a width will be."""
+    def tell(self, call: AttentionCall) -> None:
+        """Tell attention where the layers' query, key and value will be."""
+        width = call.width
         begin, projected, attended = self.projected.data_ptr(), self._projected, self._attended
         call.query = Rows(begin, 4 * width, 4 * projected)
         call.key = Rows(begin + 4 * attended, 4 * width, 4 * projected)
