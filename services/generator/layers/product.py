@@ -1,7 +1,8 @@
 """A product of small matrices, for compiled loops: the whole of it in registers.
 
 What numba makes of three nested loops is a quarter as fast, and how it sums depends on the sizes.
-Here each number of the result is one sum, in the order of the columns, whatever is beside it.
+Here each number of the result is summed in an order that its columns determine, whatever is beside
+it.
 """
 
 from typing import Any

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from services.generator.layers.compiled import Floats, Words, compiled, exponentials
+from services.generator.layers import simd
+from services.generator.layers.compiled import Floats, compiled
 from services.generator.layers.hadamard import columns, transform
 from services.generator.layers.int8_product import GATED, OFFSET
 from services.generator.openmp import (
@@ -81,25 +84,20 @@ def round_row(row: Floats, rounded: Bytes) -> np.float32:
     return scale
 
 
-@compiled
-def gate_row(both: Floats, inner: Floats, bits: Words) -> None:
-    """`silu(gate) * up` of neighbouring columns of one row; what is in bits does not matter.
+@intrinsic
+def _gate_lanes(_typing: Any, both: Any, inner: Any) -> Any:
+    """`silu(gate) * up` of GATED numbers of each, which stand at one address."""
 
-    Args:
-        both: (2 * n,), GATED of gate and GATED of up in turn.
-        inner: (n,), written.
-        bits: (n,), changed.
-    """
-    pairs = both.reshape(len(inner) // GATED, 2, GATED)
-    result = inner.reshape(len(pairs), GATED)
-    for pair in range(len(pairs)):
-        for column in range(GATED):
-            result[pair, column] = -pairs[pair, 0, column]
-    exponentials(inner, bits)
-    for pair in range(len(pairs)):
-        for column in range(GATED):
-            gate, up = pairs[pair, 0, column], pairs[pair, 1, column]
-            result[pair, column] = gate / (np.float32(1) + result[pair, column]) * up
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        gate, up = (simd.load(builder, arguments[0], simd.FLOATS, part) for part in range(2))
+        gated = simd.multiply(builder, simd.silu(builder, gate), up)
+        simd.store(builder, gated, arguments[1])
+        return context.get_dummy_value()
+
+    return types.void(both, inner), generate
+
+
+_gate: Any = _gate_lanes
 
 
 @parallel(_Call)
@@ -121,10 +119,12 @@ def _gate_and_round(calls: Any) -> None:
     width = call.width
     rounded = carray(pointer(call.rounded), (call.count, width), np.uint8)
     scales = carray(pointer(call.scales), call.count, np.float32)
-    inner, bits = np.empty(width, np.float32), np.empty(width, np.int32)
+    inner = np.empty(width, np.float32)
+    begin = inner.ctypes.data
     for row in range(thread_number(), call.count, thread_count()):
-        both = carray(pointer(call.source + row * call.source_bytes), 2 * width, np.float32)
-        gate_row(both, inner, bits)
+        both = call.source + row * call.source_bytes
+        for column in range(0, width, GATED):
+            _gate(both + 8 * column, begin + 4 * column)
         scales[row] = round_row(inner, rounded[row])
 
 
