@@ -43,12 +43,13 @@ AVAILABLE = _allowed()
 
 
 @intrinsic
-def _configuration(_typing: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        _emit(builder, "ldtilecfg", _pointer(builder, values[0]))
+def _configuration(_typing: Any, memory: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        _emit(builder, "ldtilecfg", builder.bitcast(array.data, _BYTE.as_pointer()))
         return context.get_dummy_value()
 
-    return types.void(types.int64), generate
+    return types.void(memory), generate
 
 
 @intrinsic
@@ -96,7 +97,7 @@ def configure(count: int) -> None:
     for tile, rows in enumerate((first, first, second, second, first, second, _LANES, _LANES)):
         memory[16 + 2 * tile] = DEPTH if rows else 0  # bytes of a row
         memory[48 + tile] = rows
-    _load_configuration(memory.ctypes.data)
+    _load_configuration(memory)  # an array, which lives while it is read
 
 
 def _sum(builder: Any, tiles: int, words: Any, rows: Any, weights: Any, sums: Any) -> None:
