@@ -9,6 +9,16 @@ import pytest
 hypothesis.settings.register_profile("segue", deadline=None)
 hypothesis.settings.load_profile("segue")
 
+# Suites that tests inherit; before any of them is imported.
+pytest.register_assert_rewrite(
+    "tests.unit.generator.engine_suite",
+    "tests.unit.generator.embedding_suite",
+    "tests.unit.generator.in_process_suite",
+    "tests.unit.generator.logprobs_suite",
+    "tests.unit.generator.near_suite",
+    "tests.unit.generator.transformers_suite",
+)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -11,13 +11,6 @@ import torch
 from services.generator.models import LoadedModel, load
 from tests.tiny_models import save_tiny_llama, save_tiny_phi3
 
-pytest.register_assert_rewrite("tests.unit.generator.engine_suite")
-pytest.register_assert_rewrite("tests.unit.generator.embedding_suite")
-pytest.register_assert_rewrite("tests.unit.generator.in_process_suite")
-pytest.register_assert_rewrite("tests.unit.generator.logprobs_suite")
-pytest.register_assert_rewrite("tests.unit.generator.near_suite")
-pytest.register_assert_rewrite("tests.unit.generator.transformers_suite")
-
 WINDOW = 20
 
 
