@@ -62,11 +62,22 @@ def running(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    """The embedded language model, in this process."""
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded language model's weights are kept."""
     home = os.environ.get("SEGUE_HOME")
-    cache = Path(home) / "weights" if home else tmp_path_factory.mktemp("weights")
-    return load(EMBEDDED, cache=cache, dtype="float32")
+    return Path(home) / "weights" if home else tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="session")
+def embedded(weights: Path) -> LoadedModel:
+    """The embedded language model, in this process."""
+    return load(EMBEDDED, cache=weights, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def embedded_int8(weights: Path) -> LoadedModel:
+    """As it is served where nothing else is asked for."""
+    return load(EMBEDDED, cache=weights)
 
 
 StartServer = Callable[..., AbstractContextManager[Member]]

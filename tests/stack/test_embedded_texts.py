@@ -18,6 +18,7 @@ from tests.unit.generator.engine_suite import collect, ids_of
 from tests.unit.generator.same_texts import Way, arriving, by_generate, engine_of, preemptions
 
 TEXTS, NEW_TOKENS, TIE = 64, 4, 1e-3
+LONGER = 16  # new tokens of texts in eight bits, which are computed faster
 
 Prompts = list[tuple[int, ...]]
 
@@ -95,4 +96,24 @@ async def test_a_text_that_is_drawn_is_the_same_alone_and_among_31_others(
     async with engine_of(embedded, Way()) as engine:
         together = await arriving(engine, wanted, 32)
         for one, text in zip(wanted[:8], together[:8], strict=True):
+            assert ids_of(await collect(engine, one)) == text
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+async def test_in_eight_bits_a_text_is_the_same_alone_and_among_31_others(
+    embedded_int8: LoadedModel, prompts: Prompts, drawn: bool
+) -> None:
+    assert embedded_int8.description.dtype == "int8"
+    wanted = [
+        GenerationRequest(
+            prompt,
+            Sampling(do_sample=drawn, seed=number if drawn else None),
+            Stopping(LONGER, ignore_eos=True),
+        )
+        for number, prompt in enumerate(prompts[:32])
+    ]
+    async with engine_of(embedded_int8, Way(step=48)) as engine:
+        together = await arriving(engine, wanted, 32)
+    async with engine_of(embedded_int8, Way(share=False)) as engine:
+        for one, text in zip(wanted, together, strict=True):
             assert ids_of(await collect(engine, one)) == text

@@ -22,7 +22,8 @@ def kept_type(loaded: LoadedModel) -> torch.dtype:
 class CpuRunner:
     """Runs a model whose keys and values lie in a cache of blocks.
 
-    The model's layers are those of transformers; only its attention is another.
+    Its attention is another than that of transformers, and decoder layers in eight bits are
+    computed in one loop (see `fused_layer`), where that gives the same.
 
     Args:
         loaded: The model.

@@ -1,4 +1,4 @@
-"""Decoder layers of Llama's kind, each in one compiled loop.
+"""Decoder layers of Llama's kind, all of a step in one call of a compiled loop.
 
 For the few tokens of a step, calling the parts of a layer one by one takes longer than what they
 compute.

@@ -39,7 +39,7 @@ _log = logging.getLogger("segue.engine")
 _CPU_STEP_TOKENS = 128
 # See `Limits.context`: 256 tokens take 64 ms alone, and 146 ms behind 1,000 others.
 _CPU_CONTEXT = 800
-_CUDA_STEP_TOKENS = 2048  # of Phi-3-mini: 15 teraflop, some tens of milliseconds
+_CUDA_STEP_TOKENS = 2048  # 15 teraflop of Phi-3-mini; not measured
 _CPU_BYTES = 2**30
 _CUDA_SHARE = 0.8
 

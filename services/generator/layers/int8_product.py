@@ -1,4 +1,4 @@
-"""The product of eight-bit matrices, for compiled loops, by the VNNI instructions of CPUs.
+"""The product of eight-bit matrices, for compiled loops, by the VNNI or AMX instructions of CPUs.
 
 Rows are multiplied as they come, a few at a time, with weights that lie in the order in which they
 are read. So a step of few rows, which takes as long as its weights take to come from memory, is
@@ -223,6 +223,75 @@ def share(groups: int) -> tuple[int, int]:
 
 
 @compiled
+def _compute(
+    weights: Any,
+    groups: tuple[int, int],
+    count: int,
+    rows: int,
+    scales: int,
+    added: int,
+    added_bytes: int,
+    output: int,
+    output_bytes: int,
+    gated: bool,
+) -> None:
+    """See `multiply_groups`, and where `gated`, `gate_groups`."""
+    many = weights.tiles and count > _ROWS
+    sums = np.empty((TILE_ROWS if many else 1, OUTPUTS), np.int32)
+    row_bytes, together = weights.words * WORD, TILE_ROWS if many else _ROWS
+    configured = 0
+    for group in range(groups[0], groups[1]):
+        column = 4 * group * OUTPUTS  # in bytes
+        packed_group = weights.weights + group * row_bytes * OUTPUTS
+        offsets, output_scales = weights.offsets + column, weights.scales + column
+        for row in range(0, count, together):
+            some = min(together, count - row)
+            mine, scale = rows + row * row_bytes, scales + 4 * row
+            addend = added + row * added_bytes + column
+            result = output + row * output_bytes + (column // 2 if gated else column)
+            if many:
+                if some != configured:
+                    configure(some)
+                    configured = some
+                sum_tiles(some, weights.words, mine, packed_group, sums.ctypes.data)
+                for one in range(some):
+                    place, to = sums[one].ctypes.data, result + one * output_bytes
+                    if gated:
+                        _gate_one(place, offsets, output_scales, scale + 4 * one, to)
+                    else:
+                        more = addend + one * added_bytes
+                        _multiply_one(place, offsets, output_scales, scale + 4 * one, more, to)
+            elif gated:
+                _gate_few(
+                    some,
+                    weights.words,
+                    mine,
+                    packed_group,
+                    offsets,
+                    output_scales,
+                    scale,
+                    result,
+                    output_bytes,
+                )
+            else:
+                _multiply_few(
+                    some,
+                    weights.words,
+                    mine,
+                    packed_group,
+                    offsets,
+                    output_scales,
+                    scale,
+                    addend,
+                    added_bytes,
+                    result,
+                    output_bytes,
+                )
+    if many:
+        release()
+
+
+@compiled
 def multiply_groups(
     weights: Any,
     first: int,
@@ -249,48 +318,8 @@ def multiply_groups(
         output: Address of float32 (count, outputs), written; may be `added`.
         output_bytes: From row to row of these.
     """
-    many = weights.tiles and count > _ROWS
-    sums = np.empty((TILE_ROWS if many else 1, OUTPUTS), np.int32)
-    row_bytes, together = weights.words * WORD, TILE_ROWS if many else _ROWS
-    configured = 0
-    for group in range(first, last):
-        column = 4 * group * OUTPUTS  # in bytes
-        packed_group = weights.weights + group * row_bytes * OUTPUTS
-        offsets, output_scales = weights.offsets + column, weights.scales + column
-        for row in range(0, count, together):
-            some = min(together, count - row)
-            mine, addend = rows + row * row_bytes, added + row * added_bytes + column
-            result = output + row * output_bytes + column
-            if not many:
-                _multiply_few(
-                    some,
-                    weights.words,
-                    mine,
-                    packed_group,
-                    offsets,
-                    output_scales,
-                    scales + 4 * row,
-                    addend,
-                    added_bytes,
-                    result,
-                    output_bytes,
-                )
-                continue
-            if some != configured:
-                configure(some)
-                configured = some
-            sum_tiles(some, weights.words, mine, packed_group, sums.ctypes.data)
-            for one in range(some):
-                _multiply_one(
-                    sums[one].ctypes.data,
-                    offsets,
-                    output_scales,
-                    scales + 4 * (row + one),
-                    addend + one * added_bytes,
-                    result + one * output_bytes,
-                )
-    if many:
-        release()
+    groups = (first, last)
+    _compute(weights, groups, count, rows, scales, added, added_bytes, output, output_bytes, False)
 
 
 @compiled
@@ -316,44 +345,7 @@ def gate_groups(
         output: Address of float32 (count, outputs / 2), written.
         output_bytes: From row to row of these.
     """
-    many = weights.tiles and count > _ROWS
-    sums = np.empty((TILE_ROWS if many else 1, OUTPUTS), np.int32)
-    row_bytes, together = weights.words * WORD, TILE_ROWS if many else _ROWS
-    configured = 0
-    for group in range(first, last):
-        column = 4 * group * OUTPUTS  # in bytes
-        packed_group = weights.weights + group * row_bytes * OUTPUTS
-        offsets, output_scales = weights.offsets + column, weights.scales + column
-        for row in range(0, count, together):
-            some = min(together, count - row)
-            mine, result = rows + row * row_bytes, output + row * output_bytes + column // 2
-            if not many:
-                _gate_few(
-                    some,
-                    weights.words,
-                    mine,
-                    packed_group,
-                    offsets,
-                    output_scales,
-                    scales + 4 * row,
-                    result,
-                    output_bytes,
-                )
-                continue
-            if some != configured:
-                configure(some)
-                configured = some
-            sum_tiles(some, weights.words, mine, packed_group, sums.ctypes.data)
-            for one in range(some):
-                _gate_one(
-                    sums[one].ctypes.data,
-                    offsets,
-                    output_scales,
-                    scales + 4 * (row + one),
-                    result + one * output_bytes,
-                )
-    if many:
-        release()
+    _compute(weights, (first, last), count, rows, scales, 0, 0, output, output_bytes, True)
 
 
 @parallel(ProductCall)
