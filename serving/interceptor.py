@@ -28,7 +28,8 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of Segue's own services; health and reflection stay as they are.
 
     Requests are parsed here instead of in gRPC's core, which would answer a frame that it cannot
-    read with INTERNAL. `message_classes` gives the request class of each full method name.
+    read with INTERNAL. `message_classes` gives the request class of each full method name. A method
+    may answer with a message or with the bytes of one.
     """
 
     def __init__(self, message_classes: dict[str, type[Message]]) -> None:
@@ -120,12 +121,16 @@ def _wrap(handler: Handler, call: _Call, message_class: type[Message]) -> Handle
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(
             _wrap_unary(handler.unary_unary, call, message_class),
-            response_serializer=handler.response_serializer,
+            response_serializer=_serialized,
         )
     return grpc.unary_stream_rpc_method_handler(
         _wrap_stream(handler.unary_stream, call, message_class),
         response_serializer=handler.response_serializer,
     )
+
+
+def _serialized(response: Message | bytes) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 def _wrap_unary(behavior: Any, call: _Call, message_class: type[Message]) -> Any:

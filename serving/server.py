@@ -39,7 +39,7 @@ class Server:
         )
         self._names = (service.descriptor.full_name, health.OVERALL_HEALTH)
         self._server = grpc.aio.server(
-            interceptors=[RequestInterceptor(_message_classes(service.descriptor))],
+            interceptors=[RequestInterceptor(message_classes(service.descriptor))],
             options=_options(settings),
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
@@ -194,7 +194,7 @@ def _cannot_listen(settings: ServerSettings) -> str:
     )
 
 
-def _message_classes(descriptor: ServiceDescriptor) -> dict[str, type[Message]]:
+def message_classes(descriptor: ServiceDescriptor) -> dict[str, type[Message]]:
     """The request class of each method, by full method name."""
     return {
         f"/{descriptor.full_name}/{method.name}": GetMessageClass(method.input_type)

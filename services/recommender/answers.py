@@ -1,4 +1,7 @@
-"""One model's answers as the contract's messages: ids outside, positions inside."""
+"""One model's answers as the contract's messages: ids outside, positions inside.
+
+Recommendations are written as bytes at once: a message of them would be made only to be read.
+"""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -45,6 +48,7 @@ class Answers:
         self.served = served
         self.version = served.model.version
         self._writer = SongWriter(served.model)
+        self._beside = {basis: self._beside_songs(basis) for basis in (_BY_SEEDS, _BY_POPULARITY)}
 
     def get(self, song_ids: Sequence[str]) -> pb.GetSongsResponse:
         """Songs by id."""
@@ -116,10 +120,8 @@ class Answers:
             asked.append(self._asked(one, ids[mine], positions[mine], weights[mine], known))
         return asked
 
-    def quick(
-        self, wanted: Sequence[requests.RecommendSongs]
-    ) -> list[pb.RecommendSongsResponse | None]:
-        """The responses to requests, computed together; None for those that take longer."""
+    def quick(self, wanted: Sequence[requests.RecommendSongs]) -> list[bytes | None]:
+        """Serialized responses, computed together; None for those that take longer."""
         asked = self.asked(wanted)
         rankings = self.served.ranker.quick([one.query for one in asked])
         quick = {
@@ -131,32 +133,50 @@ class Answers:
         responses = dict(zip(quick, made, strict=True))
         return [responses.get(row) for row in range(len(wanted))]
 
-    def batch(self, wanted: Sequence[requests.RecommendSongs]) -> list[pb.RecommendSongsResponse]:
-        """The responses to requests, computed together."""
+    def batch(self, wanted: Sequence[requests.RecommendSongs]) -> list[bytes]:
+        """Serialized responses to requests, computed together."""
         asked = self.asked(wanted)
         rankings = self.served.ranker.next_songs([one.query for one in asked])
         responses = self._responses(asked, rankings)
-        for one, ranking, response in zip(asked, rankings, responses, strict=True):
-            if one.explain and ranking.by_seeds:
-                reasons = self.served.ranker.reasons(one.query, ranking)
-                add_reasons(response.songs, one.seed_ids, *reasons)
-        return responses
+        return [
+            self._explained(one, ranking, response) if one.explain else response
+            for one, ranking, response in zip(asked, rankings, responses, strict=True)
+        ]
 
-    def _responses(
-        self, asked: Sequence[Asked], rankings: Sequence[Ranking]
-    ) -> list[pb.RecommendSongsResponse]:
-        """Responses without reasons."""
+    def _explained(self, asked: Asked, ranking: Ranking, written: bytes) -> bytes:
+        """A response with the reasons for its songs, where seeds decided."""
+        if not ranking.by_seeds:
+            return written
+        response = pb.RecommendSongsResponse.FromString(written)
+        reasons = self.served.ranker.reasons(asked.query, ranking)
+        add_reasons(response.songs, asked.seed_ids, *reasons)
+        return response.SerializeToString()
+
+    def _responses(self, asked: Sequence[Asked], rankings: Sequence[Ranking]) -> list[bytes]:
+        """Serialized responses without reasons."""
         responses = []
         for one, ranking, songs in zip(asked, rankings, self._frames(rankings), strict=True):
-            response = pb.RecommendSongsResponse(
-                basis=_BY_SEEDS if ranking.by_seeds else _BY_POPULARITY,
-                unknown_song_ids=one.unknown_song_ids,
-                model_version=self.version,
-                unknown_tags=one.unknown_tags,
-            )
-            response.MergeFromString(songs)
-            responses.append(response)
+            basis = _BY_SEEDS if ranking.by_seeds else _BY_POPULARITY
+            if one.unknown_song_ids or one.unknown_tags:
+                beside = self._beside_songs(basis, one.unknown_song_ids, one.unknown_tags)
+            else:
+                beside = self._beside[basis]
+            responses.append(songs + beside)
         return responses
+
+    def _beside_songs(
+        self,
+        basis: pb.RecommendationBasis.ValueType,
+        unknown_song_ids: Sequence[str] = (),
+        unknown_tags: Sequence[str] = (),
+    ) -> bytes:
+        """What a response holds beside its songs; fields of a message may stand in any order."""
+        return pb.RecommendSongsResponse(
+            basis=basis,
+            unknown_song_ids=unknown_song_ids,
+            model_version=self.version,
+            unknown_tags=unknown_tags,
+        ).SerializeToString()
 
     def _frames(self, rankings: Sequence[Ranking]) -> list[bytes]:
         """The songs of rankings, as `SongWriter.scored` writes them."""

@@ -9,11 +9,17 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+_PATIENCE = 24
+"""Turns of the event loop, some microseconds each where nothing else is to be done."""
+
+
 class Batcher(Generic[Item, Answer]):
     """Answers items on one thread of its own, all that wait there at a time.
 
-    Nothing waits for company: an item that comes when the thread is idle is answered at once and
-    alone. The more come, the more are answered together, at less cost for each.
+    The more are answered together, the less each costs. An item that comes alone is answered at
+    once: nothing waits for company until there has been some. Items that come after several were
+    answered together wait as long as others keep coming, at most `_PATIENCE` turns of the event
+    loop from one to the next.
 
     Args:
         answer: Gives the answers to some items, in their order; an exception among them is raised
@@ -30,6 +36,7 @@ class Batcher(Generic[Item, Answer]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
         self._waiting: dict[asyncio.Future[Answer], Item] = {}
         self._busy = False
+        self._company = False
 
     async def ask(self, item: Item) -> Answer:
         """Give the answer to an item; who is cancelled while it waits costs nothing more."""
@@ -49,9 +56,27 @@ class Batcher(Generic[Item, Answer]):
         if self._busy or not self._waiting:
             return
         self._busy = True
+        if self._company:
+            self._linger(len(self._waiting), _PATIENCE)
+        else:
+            self._take()
+
+    def _linger(self, waiting: int, turns: int) -> None:
+        now = len(self._waiting)
+        if now >= self._most or turns == 0:
+            self._take()
+            return
+        turns = turns - 1 if now == waiting else _PATIENCE
+        asyncio.get_running_loop().call_soon(self._linger, now, turns)
+
+    def _take(self) -> None:
         futures = list(self._waiting)[: self._most]
         items = [self._waiting.pop(future) for future in futures]
-        self._thread.submit(self._work, futures, items)
+        self._company = len(items) > 1
+        if items:
+            self._thread.submit(self._work, futures, items)
+        else:  # all have left
+            self._busy = False
 
     def _work(self, futures: Sequence[asyncio.Future[Answer]], items: Sequence[Item]) -> None:
         answers = self._answers(items)

@@ -34,9 +34,9 @@ from services.recommender.occurrences import (
     groups,
     occurrences,
     place_of,
-    power,
     scale_of,
     seed_of,
+    sharpen,
     span,
 )
 from services.recommender.selection import largest
@@ -46,6 +46,9 @@ Floats = NDArray[np.float64]
 
 HISTORY = 30
 """Seeds that count, the latest; what was played before them says nothing more."""
+
+_HEARD = 256
+"""How many places away a seed is heard; beyond them next to nothing would be left of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,7 @@ class Follower:
             continuations.songs,
             np.log1p(playlists / np.maximum(1, np.diff(continuations.offsets))),
             blend.recency,
-            blend.proximity,
-            blend.backward,
+            _hearing(blend),
             blend.sharpness,
         )
 
@@ -148,26 +150,25 @@ def _interest(rarity: float) -> float:
     return float(np.sqrt(1.0 + rarity))
 
 
+def _hearing(blend: Blend) -> Floats:
+    """What is left of a seed at each place from `_HEARD` before it to as many after it.
+
+    It is not heard at its own place.
+    """
+    fading = blend.proximity ** np.arange(_HEARD)
+    return np.concatenate((blend.backward * fading[::-1], np.zeros(1), fading))
+
+
 @compiled
-def _agree(
-    group: Ints, said: Floats, begin: int, proximity: float, backward: float, agreement: Floats
-) -> None:
+def _agree(group: Ints, said: Floats, begin: int, hearing: Floats, agreement: Floats) -> None:
     """How well each place from `begin` on agrees with the seeds of a group; fills `agreement`."""
-    end = len(agreement)
-    heard, row = 0.0, 0
-    for at in range(end):
-        agreement[at] = heard
-        heard *= proximity
-        while row < len(group) and place_of(group[row]) - begin == at:
-            heard += said[seed_of(group[row])]
-            row += 1
-    heard, row = 0.0, len(group) - 1
-    for at in range(end - 1, -1, -1):
-        agreement[at] += backward * heard
-        heard *= proximity
-        while row >= 0 and place_of(group[row]) - begin == at:
-            heard += said[seed_of(group[row])]
-            row -= 1
+    agreement[:] = 0.0
+    for row in range(len(group)):
+        value, at = said[seed_of(group[row])], place_of(group[row]) - begin
+        first, end = max(0, at - _HEARD), min(len(agreement), at + _HEARD + 1)
+        heard = hearing[first - at + _HEARD :]
+        for place in range(end - first):
+            agreement[first + place] += value * heard[place]
 
 
 @compiled
@@ -175,8 +176,7 @@ def _gather(
     keys: Ints,
     said: Floats,
     songs: NDArray[np.int32],
-    proximity: float,
-    backward: float,
+    hearing: Floats,
     sharpness: int,
 ) -> tuple[NDArray[np.int32], Floats]:
     """The songs near one query's seeds, place after place, and the evidence that each place is."""
@@ -185,18 +185,20 @@ def _gather(
     for row in range(len(near)):
         begin, end = span(keys[near[row, 0] : near[row, 1]])
         total += end - begin
-    found, evidence = np.empty(total, np.int32), np.empty(total)
+    found = np.empty(total, np.int32)
+    agreements, evidence = np.empty(total), np.empty(total)
     filled = 0
     for row in range(len(near)):
         group = keys[near[row, 0] : near[row, 1]]
         begin, end = span(group)
-        mine = evidence[filled : filled + end - begin]
-        _agree(group, said, begin, proximity, backward, mine)
+        agreement = agreements[filled : filled + end - begin]
+        _agree(group, said, begin, hearing, agreement)
         scale = scale_of(group[0])
-        for at in range(len(mine)):
+        for at in range(len(agreement)):
             found[filled + at] = songs[begin + at]
-            mine[at] = scale * power(mine[at], sharpness)
-        filled += len(mine)
+            evidence[filled + at] = scale * agreement[at]
+        filled += len(agreement)
+    sharpen(evidence, agreements, sharpness)
     return found, evidence
 
 
@@ -239,7 +241,7 @@ def _sum(
 
 _CORPUS = (
     *(INTS_32, BYTES, BYTES, SHORTS, INTS),
-    *(INTS_32, FLOATS, FLOAT, FLOAT, FLOAT, INT),
+    *(INTS_32, FLOATS, FLOAT, FLOATS, INT),
 )
 
 
@@ -259,8 +261,7 @@ def _shortlists(
     songs: NDArray[np.int32],
     rarity: Floats,
     recency: float,
-    proximity: float,
-    backward: float,
+    hearing: Floats,
     sharpness: int,
 ) -> tuple[Ints, Floats, Ints]:
     queries = len(seed_offsets) - 1
@@ -271,7 +272,7 @@ def _shortlists(
         mine = slice(seed_offsets[query], seed_offsets[query + 1])
         said = _said(seeds[mine], weights[mine], rarity, recency)
         keys = occurrences(seeds[mine], places, before, after, lengths, offsets)
-        near, evidence = _gather(keys, said, songs, proximity, backward, sharpness)
+        near, evidence = _gather(keys, said, songs, hearing, sharpness)
         barred = blocked[blocked_offsets[query] : blocked_offsets[query + 1]]
         found, sums = _sum(near, evidence, barred)
         for row in range(len(found)):
@@ -297,8 +298,7 @@ def _contributions(
     songs: NDArray[np.int32],
     rarity: Floats,
     recency: float,
-    proximity: float,
-    backward: float,
+    hearing: Floats,
     sharpness: int,
 ) -> Floats:
     keys = occurrences(seeds, places, before, after, lengths, offsets)
@@ -311,14 +311,15 @@ def _contributions(
         parts = np.zeros((len(seeds), end - begin))
         for seed in range(len(seeds)):
             alone[seed] = said[seed]
-            _agree(group, alone, begin, proximity, backward, parts[seed])
+            _agree(group, alone, begin, hearing, parts[seed])
             alone[seed] = 0.0
-        scale = scale_of(group[0])
-        for place in range(begin, end):
-            song = songs[place]
+        agreements = parts.sum(axis=0)
+        evidence = scale_of(group[0]) * agreements
+        sharpen(evidence, agreements, sharpness)
+        for place in range(end - begin):
+            song = songs[begin + place]
             found = np.searchsorted(wanted, song)
-            agreement = parts[:, place - begin].sum()
-            if found < len(wanted) and wanted[found] == song and agreement != 0.0:
-                value = scale * _interest(rarity[song]) * power(agreement, sharpness)
-                result[found] += parts[:, place - begin] / agreement * value
+            if found < len(wanted) and wanted[found] == song and agreements[place] != 0.0:
+                value = _interest(rarity[song]) * evidence[place]
+                result[found] += parts[:, place] / agreements[place] * value
     return result

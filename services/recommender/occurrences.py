@@ -127,12 +127,14 @@ def scale_of(key: int) -> float:
 
 
 @compiled
-def power(agreement: float, sharpness: int) -> float:
-    """A power of an agreement, which keeps its sign."""
-    result = agreement
+def sharpen(values: Floats, agreements: Floats, sharpness: int) -> None:
+    """Multiply values, each an agreement or a multiple of one, up to a power that keeps the sign.
+
+    Each pass over all of them runs in vectors, which one number's loop after another's does not.
+    """
     for _ in range(sharpness - 1):
-        result *= abs(agreement)
-    return result
+        for row in range(len(values)):
+            values[row] *= abs(agreements[row])
 
 
 @compiled
@@ -147,21 +149,24 @@ def groups(keys: Ints, said: Floats, sharpness: int) -> Ints:
     Returns:
         Begins and ends of the groups that may say most, int64 (g, 2), in order.
     """
-    begins = np.empty(len(keys) + 1, np.int64)
-    worth = np.empty(len(keys))
-    count, place, room = 0, 0, -1
-    total, scale = 0.0, 0.0
-    for row in range(len(keys)):
+    begins, totals = np.empty(len(keys) + 1, np.int64), np.empty(len(keys))
+    count, total = 0, 0.0
+    last = -1  # the last place that would belong to the group
+    for row in range(len(keys)):  # without a branch that could be guessed wrong, as in `largest`
         key = keys[row]
-        if place_of(key) - place > room:
-            begins[count] = row
-            count += 1
-            total, scale = 0.0, scale_of(key)
-        place, room = place_of(key), min(2 * REACH, _after(key))
-        total += said[seed_of(key)]
-        worth[count - 1] = abs(power(total, sharpness)) * scale
+        begins[count] = row
+        first = place_of(key) > last
+        count += first
+        total = said[seed_of(key)] + (0.0 if first else total)
+        totals[count - 1] = total
+        last = place_of(key) + min(2 * REACH, _after(key))
     begins[count] = len(keys)
-    rows = largest(worth[:count], NEIGHBOURS)
+    totals = np.abs(totals[:count])
+    worth = np.empty(count)
+    for row in range(count):
+        worth[row] = totals[row] * scale_of(keys[begins[row]])
+    sharpen(worth, totals, sharpness)
+    rows = largest(worth, NEIGHBOURS)
     found = np.empty((len(rows), 2), np.int64)
     for row in range(len(rows)):
         found[row, 0], found[row, 1] = begins[rows[row]], begins[rows[row] + 1]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import grpc
@@ -23,6 +24,7 @@ from services.recommender.messages import describe, refused
 from services.recommender.search import EmptyQueryError
 from services.recommender.served import IndexChoice
 from services.recommender.settings import RecommenderSettings
+from services.recommender.wire import batch_response
 from serving.errors import FieldViolation, RpcError, invalid_argument, not_found, unavailable
 from serving.service import StartError
 from serving.validation import check_answer, validate
@@ -31,10 +33,10 @@ _log = logging.getLogger("segue.recommender")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Result = TypeVar("Result")
-Later = Callable[[], list[pb.RecommendSongsResponse]]
-Answered = pb.RecommendSongsResponse | Later
+Later = Callable[[], list[bytes]]
+Answered = bytes | Later
 
-_TOGETHER = 32
+_TOGETHER = 64
 """Requests that are computed at once: more would save little, and other requests would wait longer,
 also for a batch whose client has gone."""
 
@@ -122,27 +124,25 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         except UnknownSongError as error:
             raise not_found("segue.recommender.v1.Song", error.song_id, str(error)) from None
 
-    async def RecommendSongs(  # noqa: N802
+    async def RecommendSongs(  # type: ignore[override]  # noqa: N802
         self, request: pb.RecommendSongsRequest, context: Context
-    ) -> pb.RecommendSongsResponse:
-        """See the contract."""
+    ) -> bytes:
+        """See the contract; the response comes serialized."""
         answered = await self._batcher.ask(request)
-        if isinstance(answered, pb.RecommendSongsResponse):
+        if isinstance(answered, bytes):
             return answered
         return (await self._in_background(answered))[0]
 
-    async def BatchRecommendSongs(  # noqa: N802
+    async def BatchRecommendSongs(  # type: ignore[override]  # noqa: N802
         self, request: pb.BatchRecommendSongsRequest, context: Context
-    ) -> pb.BatchRecommendSongsResponse:
-        """See the contract."""
+    ) -> bytes:
+        """See the contract; the response comes serialized."""
         wanted = validate(requests.BatchRecommendSongs, request).requests
         answers = self._answers
         parts = await self._in_parts(answers, wanted)
-        response = pb.BatchRecommendSongsResponse(model_version=answers.version)
-        for part in parts:
-            response.responses.extend(part)
+        response = batch_response(chain.from_iterable(parts), answers.version)
         most = self._settings.max_message_bytes
-        check_answer(response.ByteSize(), most, "requests", "ask for fewer at once")
+        check_answer(len(response), most, "requests", "ask for fewer at once")
         return response
 
     async def GetEmbeddings(  # noqa: N802
@@ -185,10 +185,10 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
 
     async def _in_parts(
         self, answers: Answers, wanted: Sequence[requests.RecommendSongs]
-    ) -> list[list[pb.RecommendSongsResponse]]:
+    ) -> list[list[bytes]]:
         """Answer many requests, no more of them at a time than the threads can take."""
         begins = iter(range(0, len(wanted), _TOGETHER))
-        parts: dict[int, list[pb.RecommendSongsResponse]] = {}
+        parts: dict[int, list[bytes]] = {}
 
         async def compute() -> None:
             for begin in begins:

@@ -6,6 +6,7 @@ what protobuf's encoding says (https://protobuf.dev/programming-guides/encoding)
 from the last to the first, so that each length is known when it is to be written.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -52,10 +53,29 @@ _PLACED = _tag(song_pb2.Song, "placed", _VARINT)
 _SONG = _tag(pb.ScoredSong, "song", _LENGTH_DELIMITED)
 _SCORE = _tag(pb.ScoredSong, "score", _FIXED_64)
 _SONGS = _tag(pb.RecommendSongsResponse, "songs", _LENGTH_DELIMITED)
+_RESPONSES = bytes([_tag(pb.BatchRecommendSongsResponse, "responses", _LENGTH_DELIMITED)])
 
 _LONGEST_VARINT = 10
 _MOST_BESIDE_TEXT = 9 * (1 + _LONGEST_VARINT)
 """Most bytes of a ranked song beside its tags and texts: nine fields' own tags and numbers."""
+
+
+def batch_response(responses: Iterable[bytes], model_version: str) -> bytes:
+    """A `BatchRecommendSongsResponse`, of serialized responses."""
+    parts: list[bytes] = []
+    for response in responses:
+        parts += (_RESPONSES, _varint(len(response)), response)
+    parts.append(pb.BatchRecommendSongsResponse(model_version=model_version).SerializeToString())
+    return b"".join(parts)
+
+
+def _varint(value: int) -> bytes:
+    written = bytearray()
+    while value > 127:
+        written.append(value & 127 | 128)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
 
 
 class SongWriter:

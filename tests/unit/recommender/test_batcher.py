@@ -63,6 +63,42 @@ async def test_items_that_wait_are_answered_together_up_to_a_bound_in_their_orde
     assert doubling.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
+async def test_items_wait_for_each_other_once_there_was_company(
+    batcher: Batcher[int, int], doubling: Doubling
+) -> None:
+    doubling.permits.release(100)
+    await asyncio.gather(*await asked(batcher, *range(5)))
+    one_by_one = []
+    for item in (5, 6, 7):
+        one_by_one += await asked(batcher, item)
+    assert await asyncio.gather(*one_by_one) == [10, 12, 14]
+    assert doubling.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+
+
+async def test_who_waited_in_vain_is_the_last_to_do_so(
+    batcher: Batcher[int, int], doubling: Doubling
+) -> None:
+    doubling.permits.release(100)
+    await asyncio.gather(*await asked(batcher, *range(5)))
+    assert await batcher.ask(5) == 10
+    [begun] = await asked(batcher, 6)
+    [late] = await asked(batcher, 7)
+    assert [await begun, await late] == [12, 14]
+    assert doubling.batches[2:] == [[5], [6], [7]]
+
+
+async def test_all_may_leave_while_they_wait_for_company(
+    batcher: Batcher[int, int], doubling: Doubling
+) -> None:
+    doubling.permits.release(100)
+    await asyncio.gather(*await asked(batcher, *range(5)))
+    [leaving] = await asked(batcher, 5)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert await asyncio.wait_for(batcher.ask(6), PATIENCE_S) == 12
+    assert 5 not in [item for batch in doubling.batches for item in batch]
+
+
 async def test_an_error_among_the_answers_is_one_item_s_own(
     batcher: Batcher[int, int], doubling: Doubling
 ) -> None:

@@ -19,6 +19,8 @@ from services.recommender.index.interface import IndexUnavailableError
 from services.recommender.service import _THREADS, _TOGETHER, RecommenderService
 from services.recommender.settings import RecommenderSettings
 from serving.errors import RpcError
+from serving.interceptor import RequestInterceptor
+from serving.server import message_classes
 from tests.song_models import song_model
 
 if TYPE_CHECKING:  # this class stands in the type stubs only
@@ -68,9 +70,9 @@ class Observed(RecommenderService):
         self.given_up = asyncio.Event()
         self.queued = asyncio.Semaphore(0)
 
-    async def BatchRecommendSongs(  # noqa: N802
+    async def BatchRecommendSongs(  # type: ignore[override]  # noqa: N802
         self, request: pb.BatchRecommendSongsRequest, context: Any
-    ) -> pb.BatchRecommendSongsResponse:
+    ) -> bytes:
         self.arrived.release()
         try:
             return await super().BatchRecommendSongs(request, context)
@@ -99,7 +101,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Observed]:
 
 @pytest.fixture
 async def stub(service: Observed) -> "AsyncIterator[RecommenderServiceAsyncStub]":
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=[RequestInterceptor(message_classes(service.descriptor))])
     service.register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
