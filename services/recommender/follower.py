@@ -31,6 +31,7 @@ from services.recommender.compiled import (
 )
 from services.recommender.continuations import Continuations
 from services.recommender.occurrences import (
+    Keys,
     groups,
     occurrences,
     place_of,
@@ -44,10 +45,12 @@ from services.recommender.selection import largest
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_ONE, _GOLDEN, _HALF_GOLDEN = np.uint64(1), np.uint64(2654435769), np.uint64(15)
+
 HISTORY = 30
 """Seeds that count, the latest; what was played before them says nothing more."""
 
-_HEARD = 256
+_HEARD = np.uint64(256)
 """How many places away a seed is heard; beyond them next to nothing would be left of it."""
 
 
@@ -155,25 +158,40 @@ def _hearing(blend: Blend) -> Floats:
 
     It is not heard at its own place.
     """
-    fading = blend.proximity ** np.arange(_HEARD)
+    fading = blend.proximity ** np.arange(int(_HEARD))
     return np.concatenate((blend.backward * fading[::-1], np.zeros(1), fading))
 
 
 @compiled
-def _agree(group: Ints, said: Floats, begin: int, hearing: Floats, agreement: Floats) -> None:
-    """How well each place from `begin` on agrees with the seeds of a group; fills `agreement`."""
-    agreement[:] = 0.0
-    for row in range(len(group)):
-        value, at = said[seed_of(group[row])], place_of(group[row]) - begin
-        first, end = max(0, at - _HEARD), min(len(agreement), at + _HEARD + 1)
-        heard = hearing[first - at + _HEARD :]
-        for place in range(end - first):
-            agreement[first + place] += value * heard[place]
+def _agree(
+    key: np.uint64,
+    said: Floats,
+    begin: np.uint64,
+    hearing: Floats,
+    agreements: Floats,
+    at: np.uint64,
+    count: np.uint64,
+) -> None:
+    """Add what an occurrence says to the agreements of `count` places from `begin` on.
+
+    Args:
+        key: The occurrence, at one of these places.
+        said: What each seed says.
+        begin: The first of the places.
+        hearing: As of `_hearing`.
+        agreements: float64; those of the places stand from `at` on.
+        at: See there.
+        count: How many places.
+    """
+    value, own = said[seed_of(key)], place_of(key) - begin
+    first = own - min(own, _HEARD)
+    for row in range(first, min(count, own + _HEARD + _ONE)):
+        agreements[at + row] += value * hearing[_HEARD + row - own]
 
 
 @compiled
 def _gather(
-    keys: Ints,
+    keys: Keys,
     said: Floats,
     songs: NDArray[np.int32],
     hearing: Floats,
@@ -181,35 +199,34 @@ def _gather(
 ) -> tuple[NDArray[np.int32], Floats]:
     """The songs near one query's seeds, place after place, and the evidence that each place is."""
     near = groups(keys, said, sharpness)
-    total = 0
+    total = np.uint64(0)
     for row in range(len(near)):
-        begin, end = span(keys[near[row, 0] : near[row, 1]])
+        begin, end = span(keys[near[row, 0]], keys[near[row, 1] - 1])
         total += end - begin
     found = np.empty(total, np.int32)
-    agreements, evidence = np.empty(total), np.empty(total)
-    filled = 0
+    agreements, evidence = np.zeros(total), np.empty(total)
+    filled = np.uint64(0)
     for row in range(len(near)):
-        group = keys[near[row, 0] : near[row, 1]]
-        begin, end = span(group)
-        agreement = agreements[filled : filled + end - begin]
-        _agree(group, said, begin, hearing, agreement)
-        scale = scale_of(group[0])
-        for at in range(len(agreement)):
-            found[filled + at] = songs[begin + at]
-            evidence[filled + at] = scale * agreement[at]
-        filled += len(agreement)
+        first, behind = near[row]
+        begin, end = span(keys[first], keys[behind - 1])
+        scale, count = scale_of(keys[first]), end - begin
+        for occurrence in range(first, behind):
+            _agree(keys[occurrence], said, begin, hearing, agreements, filled, count)
+        for place in range(count):
+            found[filled + place] = songs[begin + place]
+            evidence[filled + place] = scale * agreements[filled + place]
+        filled += count
     sharpen(evidence, agreements, sharpness)
     return found, evidence
 
 
 @compiled
-def _slot(table: NDArray[np.int32], song: int) -> int:
-    """Where a song stands in a hash table, or would stand."""
-    last = len(table) - 1
-    slot = ((np.int64(song) * 2654435769) >> 15) & last
+def _slot(table: NDArray[np.int32], song: int, last: np.uint64) -> np.uint64:
+    """Where a song stands in a hash table whose last slot is `last`, or would stand."""
+    slot = ((np.uint64(song) * _GOLDEN) >> _HALF_GOLDEN) & last
     while table[slot] != song and table[slot] >= 0:
-        slot = (slot + 1) & last
-    return int(slot)
+        slot = (slot + _ONE) & last
+    return slot
 
 
 @compiled
@@ -220,21 +237,21 @@ def _sum(
     size = 16
     while size < 2 * (len(songs) + len(blocked)):
         size *= 2
-    table, sums = np.full(size, -1, np.int32), np.zeros(size)
+    table, sums, last = np.full(size, -1, np.int32), np.zeros(size), np.uint64(size - 1)
     for song in blocked:
-        slot = _slot(table, song)
+        slot = _slot(table, song, last)
         table[slot], sums[slot] = song, -np.inf
-    slots = np.empty(len(songs) + 1, np.int64)
-    count = 0
+    slots = np.empty(len(songs) + 1, np.uint64)
+    count = np.uint64(0)
     for row in range(len(songs)):
         if evidence[row] != 0.0:
-            slot = _slot(table, songs[row])
+            slot = _slot(table, songs[row], last)
             slots[count] = slot
-            count += table[slot] < 0
+            count += np.uint64(table[slot] < 0)
             table[slot] = songs[row]
             sums[slot] += evidence[row]
     found, totals = np.empty(count, np.int32), np.empty(count)
-    for row in range(count):
+    for row in range(len(found)):
         found[row], totals[row] = table[slots[row]], sums[slots[row]]
     return found, totals
 
@@ -304,19 +321,16 @@ def _contributions(
     keys = occurrences(seeds, places, before, after, lengths, offsets)
     said = _said(seeds, weights, rarity, recency)
     result = np.zeros((len(wanted), len(seeds)))
-    alone = np.zeros(len(seeds))
     for first, behind in groups(keys, said, sharpness):
-        group = keys[first:behind]
-        begin, end = span(group)
-        parts = np.zeros((len(seeds), end - begin))
-        for seed in range(len(seeds)):
-            alone[seed] = said[seed]
-            _agree(group, alone, begin, hearing, parts[seed])
-            alone[seed] = 0.0
+        begin, end = span(keys[first], keys[behind - 1])
+        count = end - begin
+        parts = np.zeros((len(seeds), count))
+        for key in keys[first:behind]:
+            _agree(key, said, begin, hearing, parts[seed_of(key)], np.uint64(0), count)
         agreements = parts.sum(axis=0)
-        evidence = scale_of(group[0]) * agreements
+        evidence = scale_of(keys[first]) * agreements
         sharpen(evidence, agreements, sharpness)
-        for place in range(end - begin):
+        for place in range(count):
             song = songs[begin + place]
             found = np.searchsorted(wanted, song)
             if found < len(wanted) and wanted[found] == song and agreements[place] != 0.0:

@@ -8,6 +8,7 @@ from services.recommender.selection import largest
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Keys = NDArray[np.uint64]
 
 OCCURRENCES = 300
 """Most occurrences of one seed that are looked at, the last of the corpus: a bound on time."""
@@ -20,12 +21,21 @@ NEIGHBOURS = 120
 
 # An occurrence of a seed is one number: its place, the number of the seed in the query, and what is
 # known of the place. So nothing has to be fetched from elsewhere to bring occurrences in order and
-# to group them, which would take longer than all the rest.
+# to group them, which would take longer than all the rest. It is unsigned, as is all that is
+# computed of it: a loop that indexes with signed numbers looks each time whether one is negative.
 _SEED_BITS, _BEFORE_BITS, _AFTER_BITS, _LENGTH_BITS = 5, 3, 4, 12
-_AFTER_SHIFT = _LENGTH_BITS
-_BEFORE_SHIFT = _AFTER_SHIFT + _AFTER_BITS
-_SEED_SHIFT = _BEFORE_SHIFT + _BEFORE_BITS
-_PLACE_SHIFT = _SEED_SHIFT + _SEED_BITS
+_AFTER_SHIFT = np.uint64(_LENGTH_BITS)
+_BEFORE_SHIFT = np.uint64(_LENGTH_BITS + _AFTER_BITS)
+_SEED_SHIFT = np.uint64(_LENGTH_BITS + _AFTER_BITS + _BEFORE_BITS)
+_PLACE_SHIFT = np.uint64(_LENGTH_BITS + _AFTER_BITS + _BEFORE_BITS + _SEED_BITS)
+_MOST_SEEDS, _MOST_BEFORE, _MOST_AFTER, _MOST_LENGTH = (
+    np.uint64((1 << bits) - 1) for bits in (_SEED_BITS, _BEFORE_BITS, _AFTER_BITS, _LENGTH_BITS)
+)
+_ONE = np.uint64(1)
+_REACH = np.uint64(REACH)
+
+_BEFORE_ALL, _BEHIND_ALL = np.uint64(0), np.uint64(2**64 - 1)
+"""Numbers that are no occurrence: a playlist's length is never 0, and a place fits 32 bits."""
 
 
 @compiled
@@ -36,7 +46,7 @@ def occurrences(
     after: NDArray[np.uint8],
     lengths: NDArray[np.uint16],
     offsets: Ints,
-) -> Ints:
+) -> Keys:
     """Where the seeds of a query are played, as numbers that sort by place.
 
     Args:
@@ -48,82 +58,121 @@ def occurrences(
         offsets: See there.
 
     Returns:
-        int64 (o,), ascending.
+        uint64 (o,), ascending.
     """
-    ends = np.empty(len(seeds) + 1, np.int64)
-    ends[0] = 0
+    runs = np.empty((len(seeds), 2), np.int64)
+    room = 0
     for seed in range(len(seeds)):
         count = offsets[seeds[seed] + 1] - offsets[seeds[seed]]
-        ends[seed + 1] = ends[seed] + min(OCCURRENCES, count)
-    keys = np.empty(ends[-1], np.int64)
+        runs[seed, 0] = room + 1
+        runs[seed, 1] = room + 1 + min(OCCURRENCES, count)
+        room = runs[seed, 1] + 1
+    keys = np.empty(room, np.uint64)
     for seed in range(len(seeds)):
-        at = offsets[seeds[seed] + 1] - ends[seed + 1]
-        for row in range(ends[seed], ends[seed + 1]):
-            keys[row] = (
-                (np.int64(places[at + row]) << _PLACE_SHIFT)
-                | (seed << _SEED_SHIFT)
-                | (min(int(before[at + row]), (1 << _BEFORE_BITS) - 1) << _BEFORE_SHIFT)
-                | (min(int(after[at + row]), (1 << _AFTER_BITS) - 1) << _AFTER_SHIFT)
-                | min(int(lengths[at + row]), (1 << _LENGTH_BITS) - 1)
-            )
-    return _merged(keys, ends)
+        run = keys[runs[seed, 0] : runs[seed, 1]]
+        at = offsets[seeds[seed] + 1] - len(run)
+        _write(run, np.uint64(seed), places[at:], before[at:], after[at:], lengths[at:])
+    return _merged(keys, runs)
 
 
 @compiled
-def _merged(keys: Ints, ends: Ints) -> Ints:
-    """Merge runs that are sorted, neighbour with neighbour until one is left; takes `ends`."""
-    other = np.empty_like(keys)
-    runs = len(ends) - 1
-    while runs > 1:
-        for pair in range((runs + 1) // 2):
-            begin, middle = ends[2 * pair], ends[2 * pair + 1]
-            end = ends[min(2 * pair + 2, runs)]
-            _merge(keys[begin:middle], keys[middle:end], other[begin:end])
-            ends[pair + 1] = end
-        runs = (runs + 1) // 2
+def _write(
+    keys: Keys,
+    seed: np.uint64,
+    places: NDArray[np.int32],
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    lengths: NDArray[np.uint16],
+) -> None:
+    """Write a seed's occurrences as numbers, the first so many of those given."""
+    for row in range(len(keys)):
+        keys[row] = (
+            (np.uint64(places[row]) << _PLACE_SHIFT)
+            | (seed << _SEED_SHIFT)
+            | (min(np.uint64(before[row]), _MOST_BEFORE) << _BEFORE_SHIFT)
+            | (min(np.uint64(after[row]), _MOST_AFTER) << _AFTER_SHIFT)
+            | min(np.uint64(lengths[row]), _MOST_LENGTH)
+        )
+
+
+@compiled
+def _merged(keys: Keys, runs: Ints) -> Keys:
+    """Merge runs that are sorted, neighbour with neighbour until one is left; takes both arrays.
+
+    Args:
+        keys: uint64, the runs, with room for a number before and behind each.
+        runs: int64 (r, 2), where they begin and end.
+    """
+    other, count = np.empty_like(keys), len(runs)
+    if count == 0:
+        return keys
+    while count > 1:
+        for pair in range(count // 2):
+            begin, middle = runs[2 * pair]
+            second, end = runs[2 * pair + 1]
+            for fence in (begin, second):
+                keys[fence - 1] = _BEFORE_ALL
+            for fence in (middle, end):
+                keys[fence] = _BEHIND_ALL
+            runs[pair, 0], runs[pair, 1] = begin, middle + end - second
+            merged = other[begin : runs[pair, 1]]
+            _merge(keys[begin - 1 : middle + 1], keys[second - 1 : end + 1], merged)
+        if count % 2:
+            begin, end = runs[count - 1]
+            other[begin:end] = keys[begin:end]
+            runs[count // 2, 0], runs[count // 2, 1] = begin, end
+        count = (count + 1) // 2
         keys, other = other, keys
-    return keys
+    return keys[runs[0, 0] : runs[0, 1]]
 
 
 @compiled
-def _merge(one: Ints, two: Ints, merged: Ints) -> None:
-    first, second = 0, 0
-    while first < len(one) and second < len(two):
-        take = one[first] <= two[second]
-        merged[first + second] = one[first] if take else two[second]
-        first, second = first + take, second + (not take)
-    if first < len(one):
-        merged[first + second :] = one[first:]
-    else:
-        merged[first + second :] = two[second:]
+def _merge(one: Keys, two: Keys, merged: Keys) -> None:
+    """Merge from both ends at a time, which a processor does side by side.
+
+    `one` and `two` are fenced: their first number is `_BEFORE_ALL`, their last `_BEHIND_ALL`.
+    """
+    first, second = _ONE, _ONE
+    last, second_last = np.uint64(len(one) - 2), np.uint64(len(two) - 2)
+    front, back = np.uint64(0), np.uint64(len(merged) - 1)
+    for _ in range(len(merged) // 2):
+        take = one[first] < two[second]
+        merged[front] = one[first] if take else two[second]
+        first, second, front = first + np.uint64(take), second + np.uint64(not take), front + _ONE
+        take = one[last] > two[second_last]
+        merged[back] = one[last] if take else two[second_last]
+        last, second_last = last - np.uint64(take), second_last - np.uint64(not take)
+        back -= _ONE
+    if len(merged) % 2:
+        merged[front] = one[first] if first <= last else two[second]
 
 
 @compiled
-def place_of(key: int) -> int:
+def place_of(key: np.uint64) -> np.uint64:
     """The place of an occurrence, a row of `Continuations.songs`."""
     return key >> _PLACE_SHIFT
 
 
 @compiled
-def seed_of(key: int) -> int:
+def seed_of(key: np.uint64) -> np.uint64:
     """The number of its seed in the query."""
-    return (key >> _SEED_SHIFT) & ((1 << _SEED_BITS) - 1)
+    return (key >> _SEED_SHIFT) & _MOST_SEEDS
 
 
 @compiled
-def _before(key: int) -> int:
-    return (key >> _BEFORE_SHIFT) & ((1 << _BEFORE_BITS) - 1)
+def _before(key: np.uint64) -> np.uint64:
+    return (key >> _BEFORE_SHIFT) & _MOST_BEFORE
 
 
 @compiled
-def _after(key: int) -> int:
-    return (key >> _AFTER_SHIFT) & ((1 << _AFTER_BITS) - 1)
+def _after(key: np.uint64) -> np.uint64:
+    return (key >> _AFTER_SHIFT) & _MOST_AFTER
 
 
 @compiled
-def scale_of(key: int) -> float:
+def scale_of(key: np.uint64) -> float:
     """What an occurrence counts: a long playlist says less of each of its songs, as in a cosine."""
-    return float(1.0 / np.sqrt(key & ((1 << _LENGTH_BITS) - 1)))
+    return float(1.0 / np.sqrt(np.float64(key & _MOST_LENGTH)))
 
 
 @compiled
@@ -138,32 +187,32 @@ def sharpen(values: Floats, agreements: Floats, sharpness: int) -> None:
 
 
 @compiled
-def groups(keys: Ints, said: Floats, sharpness: int) -> Ints:
+def groups(keys: Keys, said: Floats, sharpness: int) -> Ints:
     """Group occurrences that are near the one before in the same playlist.
 
     Args:
-        keys: int64 (o,), occurrences of the seeds of one query, sorted.
+        keys: uint64 (o,), occurrences of the seeds of one query, sorted.
         said: float64 (s,), what each seed says.
         sharpness: The power to which what is said in a group is raised.
 
     Returns:
         Begins and ends of the groups that may say most, int64 (g, 2), in order.
     """
-    begins, totals = np.empty(len(keys) + 1, np.int64), np.empty(len(keys))
-    count, total = 0, 0.0
-    last = -1  # the last place that would belong to the group
+    begins, totals = np.empty(len(keys) + 1, np.int64), np.empty(len(keys) + 1)
+    count, total = np.uint64(0), 0.0
+    beyond = np.uint64(0)  # the first place that would not belong to the group
     for row in range(len(keys)):  # without a branch that could be guessed wrong, as in `largest`
         key = keys[row]
+        first = place_of(key) >= beyond
+        total = said[seed_of(key)] + total * (not first)
         begins[count] = row
-        first = place_of(key) > last
-        count += first
-        total = said[seed_of(key)] + (0.0 if first else total)
-        totals[count - 1] = total
-        last = place_of(key) + min(2 * REACH, _after(key))
+        count += np.uint64(first)
+        totals[count] = total
+        beyond = place_of(key) + min(2 * _REACH, _after(key)) + _ONE
     begins[count] = len(keys)
-    totals = np.abs(totals[:count])
-    worth = np.empty(count)
-    for row in range(count):
+    totals = np.abs(totals[1 : count + 1])
+    worth = np.empty(len(totals))
+    for row in range(len(worth)):
         worth[row] = totals[row] * scale_of(keys[begins[row]])
     sharpen(worth, totals, sharpness)
     rows = largest(worth, NEIGHBOURS)
@@ -174,8 +223,12 @@ def groups(keys: Ints, said: Floats, sharpness: int) -> Ints:
 
 
 @compiled
-def span(group: Ints) -> tuple[int, int]:
-    """Begin and end of the places within reach of a group, within its playlist."""
-    first, last = group[0], group[-1]
-    begin = place_of(first) - min(REACH, _before(first))
-    return begin, place_of(last) + min(REACH, _after(last)) + 1
+def span(first: np.uint64, last: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """Begin and end of the places within reach of a group, within its playlist.
+
+    Args:
+        first: The first occurrence of the group.
+        last: Its last.
+    """
+    begin = place_of(first) - min(_REACH, _before(first))
+    return begin, place_of(last) + min(_REACH, _after(last)) + _ONE

@@ -29,6 +29,7 @@ def _ordered(values: Floats) -> Ints:
 def _bar(ordered: Ints, count: int) -> int:
     """The largest number that at least `count` of these reach, by bisection."""
     low, high = ordered.min(), ordered.max() + 1
+    reaching_low, reaching_high = len(ordered), 0
     while low + 1 < high:  # the difference may not fit 64 bits
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
         reaching = 0
@@ -36,11 +37,24 @@ def _bar(ordered: Ints, count: int) -> int:
             reaching += ordered[row] >= middle
         if reaching == count:
             return int(middle)
+        vain = reaching in (reaching_low, reaching_high)
         if reaching > count:
-            low = middle
+            low, reaching_low = middle, reaching
         else:
-            high = middle
+            high, reaching_high = middle, reaching
+        if vain:  # as where many are equal
+            low, high = _narrowed(ordered, low, high)
     return int(low)
+
+
+@compiled
+def _narrowed(ordered: Ints, low: int, high: int) -> tuple[int, int]:
+    """The least of the numbers that reach `low`, and what is just above the most below `high`."""
+    least, most = high, low
+    for row in range(len(ordered)):
+        least = min(least, ordered[row] if ordered[row] >= low else high)
+        most = max(most, ordered[row] if ordered[row] < high else low)
+    return least, most + 1
 
 
 @compiled
