@@ -46,6 +46,9 @@ _INFINITE = np.uint32(0x7F800000)
 TILE = 16
 """Tokens of one sequence at most that are attended to together, so that keys are read once."""
 
+_ENOUGH = 4  # tiles for each thread, so that one tile more or less for it makes little difference
+_READY = 4  # blocks
+
 
 class Rows(Call):
     """A float32 tensor (heads, tokens, width), the numbers of a row side by side.
@@ -235,8 +238,40 @@ def keep_share(call: Any, kind: Any) -> None:
 
 
 @compiled
+def _let_come(keys: Any, tables: Ints, tile: Ints, head: int) -> None:
+    """Let the keys that a job reads first come, while the one before it is computed."""
+    blocks = min(_READY, tile[1] // BLOCK_SIZE + 1)
+    for block in tables[tile[3], :blocks]:
+        prefetch(keys[block, head])
+
+
+@compiled
+def _ask(call: Any, head: int, first: int, query: Floats) -> None:
+    """Scaled queries of some tokens and of the query heads that share a head, written."""
+    tokens, shared_by, width = query.shape
+    for token in range(tokens):
+        for other in range(shared_by):
+            numbers = row(call.query, head * shared_by + other, first + token, width)
+            for column in range(width):
+                query[token, other, column] = numbers[column] * call.scale
+
+
+@compiled
+def _tell(call: Any, head: int, first: int, output: Floats) -> None:
+    """Put what was attended to where it is read."""
+    tokens, shared_by, _ = output.shape
+    for token in range(tokens):
+        for other in range(shared_by):
+            numbers = row(call.output, head * shared_by + other, first + token, call.width)
+            numbers[:] = output[token, other, : call.width]
+
+
+@compiled
 def attend_share(call: Any, kind: Any) -> None:
-    """One thread's share of the tiles and heads, when all keys and values have been kept."""
+    """One thread's share of the tiles and heads, when all keys and values have been kept.
+
+    Where there are enough tiles, a thread does all heads of one, whose keys lie side by side.
+    """
     keys, values = _memory(call, kind)
     tiles = carray(pointer(call.tiles), (call.tile_count, 4), np.int64)
     tables = carray(pointer(call.tables), (call.sequences, call.most), np.int64)
@@ -245,30 +280,19 @@ def attend_share(call: Any, kind: Any) -> None:
     output = np.empty((TILE, shared_by, values.shape[3]), np.float32)
     scores = np.empty((TILE * shared_by, call.longest), np.float32)
     sums = np.empty(TILE * shared_by, np.float32)
-    for job in range(thread_number(), call.tile_count * call.heads, thread_count()):
-        head = job % call.heads
-        first, place, count, sequence = tiles[job // call.heads]
-        for token in range(count):
-            for other in range(shared_by):
-                numbers = row(call.query, head * shared_by + other, first + token, call.width)
-                for column in range(call.width):
-                    query[token, other, column] = numbers[column] * call.scale
-        _attend(
-            query[:count],
-            keys,
-            values,
-            tables[sequence],
-            head,
-            place,
-            call.window,
-            scores,
-            sums,
-            output[:count],
-        )
-        for token in range(count):
-            for other in range(shared_by):
-                numbers = row(call.output, head * shared_by + other, first + token, call.width)
-                numbers[:] = output[token, other, : call.width]
+    jobs, threads = call.tile_count * call.heads, thread_count()
+    together = call.heads if call.tile_count >= _ENOUGH * threads else 1
+    for begin in range(thread_number() * together, jobs, threads * together):
+        for job in range(begin, begin + together):
+            following = job + 1 if job + 1 < begin + together else begin + threads * together
+            if following < jobs:
+                _let_come(keys, tables, tiles[following // call.heads], following % call.heads)
+            head = job % call.heads
+            first, place, count, sequence = tiles[job // call.heads]
+            table, asked, told = tables[sequence], query[:count], output[:count]
+            _ask(call, head, first, asked)
+            _attend(asked, keys, values, table, head, place, call.window, scores, sums, told)
+            _tell(call, head, first, told)
 
 
 @parallel(AttentionCall)
