@@ -197,6 +197,10 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         """See the contract."""
         wanted = validate(requests.Embed, request)
         served = self._served
+        try:
+            served.engine.check_room()
+        except (QueueFullError, EngineClosedError) as error:
+            raise _refusal(error) from None
         prompts = await self._texts_ids(served.loaded.tokenizer, wanted.texts)
         vectors = len(prompts) + (sum(map(len, prompts)) if wanted.token_vectors else 0)
         floats = vectors * served.loaded.description.embedding_dimension
@@ -235,15 +239,16 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         wanted = validate(requests.Generate, request)
         left = time_left(context)
         deadline = None if left is None else time.monotonic() + left
-        prompt_ids = await self._prompt_ids(served.loaded, wanted)
-        generation = GenerationRequest(
-            tuple(prompt_ids),
-            wanted.sampling.settings(),
-            wanted.stopping.settings(),
-            deadline,
-            wanted.logprobs,
-        )
         try:
+            served.engine.check_room()  # many who are refused would wait for each other's tokens
+            prompt_ids = await self._prompt_ids(served.loaded, wanted)
+            generation = GenerationRequest(
+                tuple(prompt_ids),
+                wanted.sampling.settings(),
+                wanted.stopping.settings(),
+                deadline,
+                wanted.logprobs,
+            )
             async with aclosing(served.engine.generate(generation)) as events:
                 async for event in events:
                     yield messages.event(event, served.loaded)

@@ -221,6 +221,15 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def check_room(self) -> None:
+        """Refuse at once whom `generate` and `embed` would refuse, before anything is done for him.
+
+        Raises:
+            QueueFullError: no more requests may wait.
+            EngineClosedError: the engine is closed.
+        """
+
+    @abstractmethod
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """Give the model's last hidden states, after its final norm, of each prompt.
 

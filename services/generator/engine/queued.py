@@ -50,6 +50,14 @@ class QueuedEngine(Engine):
             self._jobs.discard(job)
             self._leave(job)
 
+    def check_room(self) -> None:
+        """See `Engine.check_room`."""
+        if self._closed:
+            raise EngineClosedError
+        if self._present >= self._most:
+            waiting = sum(not job.begun for job in self._jobs)
+            raise QueueFullError(waiting, self._delay_s())
+
     @abstractmethod
     def _begin(self, job: Job) -> None:
         """Let a job wait for the model."""
@@ -70,19 +78,12 @@ class QueuedEngine(Engine):
     def _admit(self, request: GenerationRequest) -> Job:
         if len(request.prompt_ids) >= self.room:
             raise PromptTooLongError(len(request.prompt_ids), self.room)
-        self._check_room()
+        self.check_room()
         self._mailbox = self._mailbox or Mailbox()
         job = Job(request, self._loaded, self._metrics, self._mailbox)
         self._jobs.add(job)
         self._begin(job)
         return job
-
-    def _check_room(self) -> None:
-        if self._closed:
-            raise EngineClosedError
-        if self._present >= self._most:
-            waiting = sum(not job.begun for job in self._jobs)
-            raise QueueFullError(waiting, self._delay_s())
 
     def _delay_s(self) -> float:
         """How long one more who is refused should stay away.

@@ -33,7 +33,7 @@ class ThreadedEngine(QueuedEngine):
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """See `Engine.embed`."""
         check_lengths(prompts, self._loaded.description.context_length)
-        self._check_room()
+        self.check_room()
         self._embedding += 1
         try:
             return await in_batches(prompts, self._hidden_states, self._pass_tokens)

@@ -134,8 +134,9 @@ class VllmEngine(QueuedEngine):
             )
         return super()._admit(request)
 
-    def _check_room(self) -> None:
-        super()._check_room()
+    def check_room(self) -> None:
+        """See `Engine.check_room`."""
+        super().check_room()
         if self._llm.errored:
             self._died()
             raise EngineClosedError

@@ -318,11 +318,15 @@ class EngineSuite(EngineMaker):
         async with self.engine(tiny_llama, max_waiting=1, max_running=1) as engine:
             streams = [engine.generate(request(max_new_tokens=230)) for _ in range(2)]
             for stream in streams:
+                engine.check_room()
                 await anext(stream)
             delays = []
-            for _ in range(200):
+            for _ in range(100):
                 with pytest.raises(QueueFullError) as caught:
                     await collect(engine, request())
+                delays.append(caught.value.retry_after_s)
+                with pytest.raises(QueueFullError) as caught:
+                    engine.check_room()
                 delays.append(caught.value.retry_after_s)
             # Each is told a place of its own, none to stay away for ever.
             assert 0 < delays[0] < delays[1] < delays[-1] < 60
@@ -350,6 +354,8 @@ class EngineSuite(EngineMaker):
                 assert ending(events).reason is FinishReason.CANCELLED
         with pytest.raises(EngineClosedError):
             await collect(engine, request())
+        with pytest.raises(EngineClosedError):
+            engine.check_room()
 
     async def test_closing_the_engine_leaves_a_whole_text_whole(
         self, tiny_llama: LoadedModel

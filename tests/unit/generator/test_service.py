@@ -24,7 +24,7 @@ from services.generator.models import LoadedModel
 from services.generator.requests import MAX_EMBEDDED_TOKENS
 from services.generator.service import GeneratorService
 from services.generator.settings import GeneratorSettings
-from services.generator.tokenization import ChatMessage
+from services.generator.tokenization import ChatMessage, Tokenizer
 from serving.errors import RpcError
 from serving.service import StartError
 from tests.unit.generator.embedding_suite import passes, until_begun
@@ -326,12 +326,20 @@ class TestAnEmbeddingOverTheNetwork:
         assert len(seen) == 1
 
 
-async def test_a_full_queue_is_told_with_the_time_to_wait(
-    service: GeneratorService, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("rpc", "request_"),
+    [
+        ("Embed", pb.EmbedRequest(texts=["night"])),
+        ("Generate", pb.GenerateRequest(prompt="night")),
+    ],
+)
+async def test_a_full_queue_is_told_at_once_with_the_time_to_wait(
+    service: GeneratorService, monkeypatch: pytest.MonkeyPatch, rpc: str, request_: Any
 ) -> None:
     monkeypatch.setattr(service._served.engine, "_most", 0)
+    monkeypatch.delattr(Tokenizer, "encode")  # which others may hold up
     with pytest.raises(RpcError) as caught:
-        await service.Embed(pb.EmbedRequest(texts=["night"]), NOBODY)
+        await getattr(service, rpc)(request_, UNHURRIED)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in caught.value.status().details)
