@@ -61,8 +61,8 @@ demo: .venv/ready ## train, serve and ask once; DATA=folder SEED="a song"
 up: .venv/ready ## run all three servers until Ctrl-C; DATA=folder
 	@$(BIN)/segue up --data '$(DATA)'
 
-test: .venv/ready clients/node/node_modules lint ## lint, types, contract, and all tests
-	@$(BIN)/pytest -q
+test: lint unit clients/node/node_modules ## lint, types, contract, and all tests
+	@$(BIN)/pytest -q tests/stack
 
 test-vllm: .venv-vllm/ready ## the tests of the vLLM engine, on the CPU
 	@.venv-vllm/bin/pytest -q tests/unit/generator/test_vllm_engine.py
@@ -77,7 +77,7 @@ test-kernels: .triton/ready ## the kernels for GPUs, interpreted on the CPU (ins
 	  tests/unit/generator/test_decode_graphs.py
 
 unit: .venv/ready ## the fast tests alone
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q --numprocesses 2 --dist worksteal tests/unit
 
 lint: .venv/ready ## ruff, mypy, buf
 	@$(BIN)/ruff check .

@@ -1,9 +1,5 @@
-"""The benchmark for GPUs: that it runs, and claims nothing that was not measured on one."""
+"""The benchmark for GPUs: that it claims nothing that was not measured on one."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +12,6 @@ from services.generator.engine.attention import token_bytes
 @pytest.fixture
 def config(shared_data: Path) -> Path:
     return shared_data / "phi3_mini_4k" / "config.json"
-
-
-def test_runs_on_a_cpu_in_small_and_tells_of_a_gpu_that_nothing_was_measured(config: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.generator_cuda", str(config), "--tiny"]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
-    *lines, last = done.stdout.splitlines()
-    told = json.loads(last)
-    assert "failed" not in done.stdout
-    assert sum(line.endswith(" tokens/s") for line in lines) == 3 * len(TINY.streams)
-    assert set(told["targets"]) <= set(told["not_measured"])
-    assert all(told[name] is None for name in told["not_measured"])
-    assert set(told["met"].values()) == {None}
 
 
 def test_a_target_is_met_from_above_but_one_of_time_from_below(config: Path) -> None:

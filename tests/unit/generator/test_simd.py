@@ -1,10 +1,6 @@
 """Vectors compute what numpy computes, whatever CPU they are compiled for."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -121,19 +117,3 @@ def test_products_of_the_largest_bytes_are_not_cut_off(factor: int) -> None:
 def test_vectors_are_reduced_to_one_number(numbers: NDArray[np.float32]) -> None:
     assert (most(numbers) == numbers.max()).all()
     np.testing.assert_allclose(total(numbers), numbers.sum(dtype=np.float64), rtol=1e-5, atol=1e-3)
-
-
-@pytest.mark.skipif("SEGUE_TEST_CPU" in os.environ, reason="this is that CPU")
-def test_all_of_it_holds_on_a_cpu_with_nothing_but_what_all_have(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "NUMBA_CPU_NAME": "generic",
-        "NUMBA_CACHE_DIR": str(tmp_path),
-        "SEGUE_TEST_CPU": "generic",
-    }
-    here = Path(__file__)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    files = [here, here.with_name("test_product.py")]
-    done = subprocess.run([*command, *files], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout

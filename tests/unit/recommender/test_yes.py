@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from services.recommender.catalogue import Song
 from services.recommender.formats import CorpusError, read_corpus
-from services.recommender.formats.yes import read_songs
 from services.recommender.playlists import Corpus
 from tests.unit.recommender.format_suite import (
     Files,
@@ -254,36 +253,3 @@ class TestAMalformedCorpusIsRefused:
         with pytest.raises(CorpusError):
             read_corpus(folder)
         shutil.rmtree(folder)
-
-
-class TestTheRealCorpora:
-    @pytest.mark.parametrize(
-        ("name", "songs", "playlists", "single"),
-        [("yes_big", 9_775, 18_139, 5_131), ("yes_small", 3_168, 41_480, 16_726)],
-    )
-    def test_playlists(
-        self, shared_data: Path, name: str, songs: int, playlists: int, single: int
-    ) -> None:
-        folder = shared_data / "yes_com" / name
-        corpus = read_corpus(folder)
-        lines = [line.split() for line in (folder / "train.txt").read_text("utf-8").splitlines()]
-        assert [ids for ids in lines[2:] if len(ids) > 1] == playlists_of(corpus)
-        assert len(corpus.catalogue) == songs
-        assert len(lines[2:]) == playlists
-        assert len(corpus.playlists) == playlists - single
-        assert corpus.catalogue[0] == Song(
-            "0", "Gucci Time (w/ Swizz Beatz)", "Gucci Mane", ("wjlb-fm", "whtd-fm")
-        )
-
-    def test_the_songs_of_the_complete_set(self, shared_data: Path) -> None:
-        catalogue = read_songs(shared_data / "yes_com" / "yes_complete")
-        songs = [catalogue[position] for position in range(len(catalogue))]
-        assert [song.id for song in songs] == [str(number) for number in range(75_262)]
-        assert sum(not song.title for song in songs) == 6
-        assert sum(not song.artist for song in songs) == 1
-        assert sum(not song.tags for song in songs) == 31_569
-        assert songs[60_114].artist == r"Speed\Kill/Hate"
-        assert songs[52_698].title == "Happy (Love Theme From The Lady Sings The Blues)"
-        assert songs[12_411].artist == "Alison Hinds & David Rudder"
-        assert not any("\\/" in song.title + song.artist for song in songs)
-        assert not any(song.title.endswith("\\") for song in songs)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from gensim.models import Word2Vec
 from hypothesis import given
 from numpy.typing import NDArray
 
-from services.recommender.evaluation.baselines import BASELINES, interface
+from services.recommender.evaluation.baselines import interface
 from services.recommender.evaluation.baselines.als import Als
 from services.recommender.evaluation.baselines.incidence import incidence
 from services.recommender.evaluation.baselines.interface import Baseline
@@ -23,11 +22,6 @@ from services.recommender.evaluation.baselines.popularity import Popularity
 from services.recommender.evaluation.baselines.rules import Association, Markov, SequentialRules
 from services.recommender.evaluation.baselines.session_knn import SessionKnn
 from services.recommender.evaluation.baselines.word2vec import Book
-from services.recommender.evaluation.cases import next_song_cases
-from services.recommender.evaluation.metrics import CUTOFF, quality, ranks
-from services.recommender.evaluation.ragged import take
-from services.recommender.evaluation.split import Part, Split, split
-from services.recommender.formats import read_corpus
 from services.recommender.playlists import Corpus, Playlists
 from services.recommender.training import PRESETS
 from tests.unit.recommender.evaluation.baseline_suite import BaselineSuite, PersonalBaselineSuite
@@ -248,33 +242,3 @@ def test_incidence_says_once_that_a_playlist_has_a_song() -> None:
 def test_the_example_is_true() -> None:
     assert doctest.testmod(interface).attempted > 0
     assert doctest.testmod(interface).failed == 0
-
-
-@pytest.fixture(scope="module")
-def yes_big(shared_data: Path) -> Split:
-    return split(read_corpus(shared_data / "yes_com" / "yes_big"), Part.TEST)
-
-
-@pytest.mark.parametrize(
-    ("name", "hit_rate", "reciprocal_rank"),
-    [
-        ("popularity", 0.016, 0.006),
-        ("markov", 0.091, 0.043),
-        ("association", 0.118, 0.042),
-        ("sequential_rules", 0.130, 0.059),
-        ("vsknn", 0.136, 0.050),
-    ],
-)
-def test_it_hits_as_often_as_is_known_of_the_real_corpus(
-    yes_big: Split, name: str, hit_rate: float, reciprocal_rank: float
-) -> None:
-    """None is weaker than what was measured before, by the same protocol."""
-    held_out = take(yes_big.held_out, np.arange(0, len(yes_big.held_out), 6))
-    cases = next_song_cases(held_out)
-    baseline = BASELINES[name]()
-    baseline.fit(yes_big.training.playlists, len(yes_big.training.catalogue))
-    found = ranks(*baseline.recommend(cases.histories, CUTOFF + 1), cases.targets)
-    measured = quality(found[~cases.repeats], cases.playlists[~cases.repeats])
-    assert measured.targets > 2_000
-    assert measured.hit_rate.high > hit_rate
-    assert measured.reciprocal_rank.high > reciprocal_rank
