@@ -12,7 +12,7 @@ from segue.recommender.v1 import song_pb2
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.messages import song_message
 from services.recommender.model import SongModel
-from services.recommender.wire import SongWriter
+from services.recommender.wire import SongWriter, batch_response
 from tests.song_models import song_model
 
 texts = st.text(max_size=5) | st.sampled_from(["", "x" * 127, "ü" * 64, "y" * 20_000])
@@ -72,6 +72,15 @@ def test_songs_are_appended_to_those_of_a_response() -> None:
         response.MergeFromString(*frames)
     assert [scored.song.id for scored in response.songs] == ["1@written", "0@written"]
     assert response.model_version == "a"
+
+
+@given(st.lists(st.builds(pb.RecommendSongsResponse, unknown_song_ids=st.lists(texts)), max_size=4))
+def test_a_batch_is_read_as_the_message_of_its_responses(
+    responses: list[pb.RecommendSongsResponse],
+) -> None:
+    written = batch_response((response.SerializeToString() for response in responses), "a")
+    read = pb.BatchRecommendSongsResponse.FromString(written)
+    assert read == pb.BatchRecommendSongsResponse(responses=responses, model_version="a")
 
 
 @pytest.mark.parametrize("message", [pb.FindSimilarSongsResponse, pb.RecommendSongsResponse])
