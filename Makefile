@@ -62,7 +62,7 @@ up: .venv/ready ## run all three servers until Ctrl-C; DATA=folder
 	@$(BIN)/segue up --data '$(DATA)'
 
 test: lint unit clients/node/node_modules ## lint, types, contract, and all tests
-	@$(BIN)/pytest -q tests/stack
+	@$(BIN)/pytest -q tests/slow tests/stack
 
 test-vllm: .venv-vllm/ready ## the tests of the vLLM engine, on the CPU
 	@.venv-vllm/bin/pytest -q tests/unit/generator/test_vllm_engine.py

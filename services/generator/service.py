@@ -199,13 +199,10 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         served = self._served
         try:
             served.engine.check_room()
-        except (QueueFullError, EngineClosedError) as error:
-            raise _refusal(error) from None
-        prompts = await self._texts_ids(served.loaded.tokenizer, wanted.texts)
-        vectors = len(prompts) + (sum(map(len, prompts)) if wanted.token_vectors else 0)
-        floats = vectors * served.loaded.description.embedding_dimension
-        self._check_size(4 * floats, "texts", _ASK_FOR_LESS)  # before the model runs for nothing
-        try:
+            prompts = await self._texts_ids(served.loaded.tokenizer, wanted.texts)
+            vectors = len(prompts) + (sum(map(len, prompts)) if wanted.token_vectors else 0)
+            floats = vectors * served.loaded.description.embedding_dimension
+            self._check_size(4 * floats, "texts", _ASK_FOR_LESS)  # before the model runs in vain
             states = await served.engine.embed(prompts)
         except PromptLengthError as error:
             raise invalid_argument([FieldViolation(f"texts[{error.index}]", str(error))]) from None

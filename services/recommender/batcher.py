@@ -49,7 +49,13 @@ class Batcher(Generic[Item, Answer]):
             self._waiting.pop(future, None)
 
     def close(self) -> None:
-        """End the thread, when what it is at is done; nothing may be asked any more."""
+        """End the thread, when what it is at is done; who still waits is cancelled.
+
+        Nothing may be asked any more.
+        """
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
         self._thread.shutdown()
 
     def _start(self) -> None:

@@ -20,13 +20,6 @@ from services.recommender import artifact
 from services.recommender.model import Hyperparameters
 from services.recommender.starter import starter_corpus
 from services.recommender.training import train
-from tests.unit.generator.conftest import (  # noqa: F401  # fixtures
-    one_thread,
-    tiny_llama,
-    tiny_llama_int8,
-    tiny_phi3,
-    windowed_phi3,
-)
 
 
 @dataclass(frozen=True, slots=True)

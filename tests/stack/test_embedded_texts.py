@@ -6,6 +6,7 @@ the likeliest token leads by more than TIE at each place of their texts, which i
 """
 
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,6 +21,15 @@ TEXTS, NEW_TOKENS, TIE = 64, 4, 1e-3
 LONGER = 16  # new tokens of texts in eight bits, which are computed faster
 
 Prompts = list[tuple[int, ...]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Bound the time: `generate` and an engine's thread hold up each other's workers of OpenMP."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)
 
 
 @pytest.fixture(scope="module")

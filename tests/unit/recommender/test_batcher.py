@@ -99,6 +99,18 @@ async def test_all_may_leave_while_they_wait_for_company(
     assert 5 not in [item for batch in doubling.batches for item in batch]
 
 
+async def test_closing_gives_up_who_waits_for_company(
+    batcher: Batcher[int, int], doubling: Doubling
+) -> None:
+    doubling.permits.release(100)
+    await asyncio.gather(*await asked(batcher, *range(5)))
+    [waiting] = await asked(batcher, 5)
+    batcher.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, PATIENCE_S)
+    assert [5] not in doubling.batches
+
+
 async def test_an_error_among_the_answers_is_one_item_s_own(
     batcher: Batcher[int, int], doubling: Doubling
 ) -> None:

@@ -86,6 +86,13 @@ def test_evidence_is_what_the_definition_says(
         assert evidence == pytest.approx(expected[song], rel=1e-9, abs=1e-9)
 
 
+def test_a_group_that_goes_on_for_longer_than_a_seed_is_heard_is_no_exception() -> None:
+    corpus = [[k % SONGS for k in range(1_000)], [0, 1, 2]]
+    query = [(0, 1.0), (3, 2.0)]
+    found, expected = shortlist(follower_of(corpus), query), by_definition(corpus, query)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
 @settings(deadline=None)
 @given(corpora, st.lists(histories, min_size=1, max_size=5))
 def test_queries_in_one_call_do_not_touch_each_other(
