@@ -98,6 +98,7 @@ class CpuAttention(StepAttention):
     Attributes:
         cache: That cache.
         call: What a compiled loop that attends is told of the step.
+        places: int64 (tokens,), where each token stands in its sequence.
     """
 
     def __init__(self, cache: CpuCache, spans: Sequence[Span]) -> None:
@@ -111,7 +112,7 @@ class CpuAttention(StepAttention):
         places = begins[sequences] + firsts
         slots = tables[sequences, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
         tiles = _tiles(begins, counts)
-        self.cache = cache
+        self.cache, self.places = cache, places
         self._owned = slots, tiles, tables
         self.call = call = AttentionCall()
         call.slots, call.tiles, call.tables = (each.ctypes.data for each in self._owned)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 
 from services.generator.engine.attention import ATTENTION, Span
 from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.fused_layer import fuse
+from services.generator.layers.int8_linear import Int8Linear
 from services.generator.layers.replacement import INT8
 from services.generator.models import LoadedModel
 
@@ -34,6 +36,9 @@ class CpuRunner:
         model = loaded.model
         model.set_attn_implementation(ATTENTION)
         fuse(model)
+        head = model.get_output_embeddings()
+        if isinstance(head, Int8Linear):
+            head.product.keep_memory()
         self._model: Any = model
         self._cache = CpuCache(model.config, blocks, kept_type(loaded))
         # A mask that the model is given is not made by it; attention here has its own.
@@ -51,20 +56,20 @@ class CpuRunner:
             wanted: Numbers of the sequences whose next token is to be chosen.
 
         Returns:
-            Logits after the last token of each of those, float32 (wanted, vocabulary).
+            Logits after the last token of each of those, float32 (wanted, vocabulary), which may be
+            overwritten by the next call.
 
         Raises:
             UnsupportedModelError: what the model does with earlier tokens is not known here.
         """
-        ends = torch.tensor([len(mine) for mine in tokens]).cumsum(0)
-        places = torch.cat([torch.arange(span.begin, span.end) for span in spans])
+        ends = np.cumsum([len(mine) for mine in tokens])
         step = self._cache.attention(spans)
         output = self._model(
             input_ids=torch.tensor([list(chain.from_iterable(tokens))]),
-            position_ids=places[None],
+            position_ids=torch.from_numpy(step.places)[None],
             attention_mask=self._no_mask,
             use_cache=False,
-            logits_to_keep=ends[list(wanted)] - 1,
+            logits_to_keep=torch.from_numpy(ends[list(wanted)] - 1),
             step=step,
         )
         step.check()

@@ -14,6 +14,8 @@ from services.generator.engine.cpu_attention import AttentionCall, Rows
 from services.generator.engine.cpu_cache import EVERYTHING, CpuAttention
 from services.generator.engine.layer_loop import LayerCall, compute
 
+_ATTENTION = np.dtype(AttentionCall)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -87,7 +89,7 @@ class LayerRun:
         workspace, calls = self._workspace, self._calls
         workspace.reserve(hidden.shape[1])
         workspace.tell(step.call)
-        calls["attention"] = np.frombuffer(memoryview(step.call).cast("B"), np.dtype(AttentionCall))
+        calls["attention"] = np.frombuffer(memoryview(step.call).cast("B"), _ATTENTION)
         attention = calls["attention"]
         attention["keys"], attention["values"] = step.cache.addresses(self._numbers)
         attention["scale"], attention["window"] = self._scales, self._windows

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from services.generator.engine.interface import Sampling
+from services.generator.layers.argmax import argmax
 
 # Settings that the contract allows can take a row beyond what floats hold, and a row that is not a
 # number would fail its whole step. Nothing changes: so cold a text is the likeliest.
@@ -61,7 +62,7 @@ def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
     """
     for row, one in enumerate(candidates):
         _penalise(logits[row], one)
-    chosen = logits.max(dim=-1).indices  # on a CPU several times faster than argmax
+    chosen = _likeliest_tokens(logits)
     drawn = [row for row, one in enumerate(candidates) if one.choice.sampling.do_sample]
     few = [row for row in drawn if 0 < candidates[row].choice.sampling.top_k <= _FEW]
     for rows in (few, [row for row in drawn if row not in few]):
@@ -75,6 +76,10 @@ def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
             chosen[rows] = (chances / times).argmax(dim=-1)
     tokens: list[int] = chosen.tolist()
     return tokens
+
+
+def _likeliest_tokens(logits: torch.Tensor) -> torch.Tensor:
+    return argmax(logits) if logits.device.type == "cpu" else logits.argmax(dim=-1)
 
 
 def _penalise(row: torch.Tensor, one: Candidates) -> None:

@@ -49,15 +49,33 @@ class Product:
         addresses = (each.data_ptr() for each in self._owned)
         tiles = int8_tiles.AVAILABLE and words * WORD % int8_tiles.DEPTH == 0
         self.weights = Int8Weights(*addresses, words, groups, tiles)
+        self._memory: torch.Tensor | None = None
+
+    def keep_memory(self) -> None:
+        """From now on write results where the last one was, which is lost.
+
+        For large ones: the system would have to clear new memory each time.
+        """
+        self._memory = self._new(0)
 
     def __call__(self, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """Rows and scales of `round_rows` to float32 (n, outputs), scaled, with the bias added."""
         count, weights = len(rows), self.weights
         if self._padding:
             rows = pad(rows, (0, self._padding))
-        # Rows a power of two apart would have to share the same few lines of the CPU's cache.
-        output = torch.empty(count, OUTPUTS * weights.groups + simd.LANES)
+        output = self._output(count)
         addresses = rows.data_ptr(), scales.data_ptr(), output.data_ptr()
         call = ProductCall(weights, count, *addresses, 4 * output.shape[1])
         openmp.run(multiply, call, weights.groups if count else 0)
         return output[:, : self._outputs]
+
+    def _output(self, count: int) -> torch.Tensor:
+        if self._memory is None:
+            return self._new(count)
+        if len(self._memory) < count:
+            self._memory = self._new(count)
+        return self._memory[:count]
+
+    def _new(self, count: int) -> torch.Tensor:
+        # Rows a power of two apart would have to share the same few lines of the CPU's cache.
+        return torch.empty(count, OUTPUTS * self.weights.groups + simd.LANES)

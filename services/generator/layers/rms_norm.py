@@ -17,7 +17,8 @@ def normalize_row(row: Floats, weight: Floats, epsilon: float, output: Floats) -
     squares = np.float32(0)
     for column in range(len(row)):
         squares += row[column] * row[column]
-    scale = np.float32(1) / np.sqrt(squares / np.float32(len(row)) + epsilon)
+    mean = squares / np.float32(len(row))
+    scale = np.float32(1) / np.sqrt(mean + np.float32(epsilon))
     for column in range(len(row)):
         output[column] = row[column] * scale * weight[column]
 

@@ -6,6 +6,7 @@ where they stand: sums and products are fused where that is said, and nowhere el
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial, reduce
 from typing import Any
 
 from llvmlite import ir
@@ -189,6 +190,33 @@ def reduced(builder: Any, vector: Any, combine: Callable[[Any, Any, Any], Any]) 
 def steps() -> Any:
     """The number of each lane."""
     return ir.Constant(INTS, list(range(LANES)))
+
+
+BLOCK = 4 * LANES
+"""Numbers of a row that are combined at a time."""
+
+
+def reduced_blocks(builder: Any, address: Any, blocks: Any, first: Any, combine: Any) -> Any:
+    """One number of all in some blocks from an address on.
+
+    Args:
+        builder: As everywhere here.
+        address: Of the first block.
+        blocks: How many.
+        first: A vector to begin with.
+        combine: Is given the builder, a vector so far, and the next one.
+    """
+    # Several are combined side by side, as one would wait for the one before it.
+    parts = [cgutils.alloca_once(builder, first.type) for _ in range(BLOCK // LANES)]
+    for part in parts:
+        builder.store(first, part)
+    with cgutils.for_range(builder, blocks) as loop:
+        block = builder.add(address, builder.mul(loop.index, size(4 * BLOCK)))
+        for number, part in enumerate(parts):
+            vector = load(builder, block, first.type, number)
+            builder.store(combine(builder, builder.load(part), vector), part)
+    whole = reduce(partial(combine, builder), map(builder.load, parts))
+    return reduced(builder, whole, combine)
 
 
 @contextmanager

@@ -164,6 +164,15 @@ def test_a_row_alone_is_what_it_is_among_others() -> None:
     )
 
 
+def test_a_product_that_keeps_its_memory_gives_the_same() -> None:
+    linear = nn.Linear(24, 40)
+    layer, keeping = Int8Linear([linear]), Int8Linear([linear])
+    keeping.product.keep_memory()
+    for count in (0, 3, 5, 2):
+        rows = torch.randn(count, 24)
+        assert torch.equal(keeping(rows), layer(rows))
+
+
 def test_layers_side_by_side_give_what_each_gives_alone() -> None:
     layers = [nn.Linear(32, width) for width in (16, 8, 8)]  # a group of outputs is 32
     standing_in = list(side_by_side(layers))

@@ -10,10 +10,17 @@ from scipy.linalg import hadamard
 
 from services.generator.layers.hadamard import MOST, columns, transform
 from services.generator.layers.int8_product import GATED, OFFSET
-from services.generator.layers.rounding import gate_and_round, mix_rows, mixed_weights, round_rows
+from services.generator.layers.rounding import (
+    gate_and_round,
+    mix_rows,
+    mixed_weights,
+    peak,
+    round_rows,
+)
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
-ROWS = arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 40)), elements=FLOATS)
+WIDTHS = st.integers(1, 40) | st.sampled_from([64, 128, 192])
+ROWS = arrays.arrays(np.float32, st.tuples(st.integers(1, 5), WIDTHS), elements=FLOATS)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +67,15 @@ def test_rows_of_nothing_stay_nothing(rows: torch.Tensor) -> None:
     assert (rounded == OFFSET).all()
     assert (scales == 0).all()
     assert rounded.shape == rows.shape
+
+
+@pytest.mark.parametrize("width", [20, 128])
+@pytest.mark.parametrize("place", [0, 7, 19])
+def test_a_number_that_is_none_is_not_hidden_by_the_others(width: int, place: int) -> None:
+    row = np.full(width, -3, np.float32)
+    assert peak(row) == 3
+    row[place] = np.nan
+    assert np.isnan(peak(row))
 
 
 def test_rows_may_lie_anywhere() -> None:
