@@ -42,7 +42,7 @@ SONGS, PLAYLISTS, LENGTH = 75_000, 60_000, 40
 STATIONS = 300
 SEEDS, LIMIT, BATCH = 5, 10, 64
 REQUESTS = 2_000
-IN_FLIGHT, BATCHES_IN_FLIGHT = 64, 4
+IN_FLIGHT, BATCHES_IN_FLIGHT = 64, 8
 """As many as leave no server waiting for the client, whose speed would be measured too."""
 SERVICE = "/segue.recommender.v1.RecommenderService"
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -20,6 +20,7 @@ _log = logging.getLogger("segue.rpc")
 
 # The class is generic in its type stubs only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Behavior = TypeVar("Behavior", bound=Callable[..., Any])
 Context = grpc.aio.ServicerContext[Any, Any]
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
@@ -117,6 +118,12 @@ def _code_of_cancellation(context: Context) -> grpc.StatusCode:
     return grpc.StatusCode.CANCELLED
 
 
+def takes_frame(method: Behavior) -> Behavior:
+    """For methods, unary, that are given their request as it came and `parse` it themselves."""
+    method.takes_frame = True  # type: ignore[attr-defined]
+    return method
+
+
 def _wrap(handler: Handler, call: _Call, message_class: type[Message]) -> Handler:
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(
@@ -134,10 +141,13 @@ def _serialized(response: Message | bytes) -> bytes:
 
 
 def _wrap_unary(behavior: Any, call: _Call, message_class: type[Message]) -> Any:
+    takes_frame = getattr(behavior, "takes_frame", False)
+
     async def unary(raw: bytes, context: Context) -> Any:
         response = None
         with call.observed(context) as outcome:
-            response = await behavior(parse(raw, message_class), context)
+            request = raw if takes_frame else parse(raw, message_class)
+            response = await behavior(request, context)
             call.sent.inc()
         await outcome.send(context)
         return response

@@ -16,7 +16,10 @@ Request = TypeVar("Request", bound=Message)
 
 MAX_VIOLATIONS = 20
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+LONGEST_ID = 200
+"""Characters of an id."""
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 
 
 class RequestModel(BaseModel):

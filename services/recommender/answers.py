@@ -4,7 +4,7 @@ Recommendations are written as bytes at once: a message of them would be made on
 """
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import compress, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +15,15 @@ from services.recommender import paging, requests
 from services.recommender.columns import offsets_of
 from services.recommender.filters import TagFilter
 from services.recommender.messages import add_reasons, song_message
+from services.recommender.plain_batch import PlainBatch
 from services.recommender.ranking import NO_SONGS, Floats, Positions, Query, Ranking
 from services.recommender.served import ServedModel
 from services.recommender.wire import SongWriter
 
 _BY_SEEDS = pb.RECOMMENDATION_BASIS_SEEDS
 _BY_POPULARITY = pb.RECOMMENDATION_BASIS_POPULARITY
+
+Batch = PlainBatch | Sequence[requests.RecommendSongs]
 
 
 class Asked(NamedTuple):
@@ -133,15 +136,36 @@ class Answers:
         responses = dict(zip(quick, made, strict=True))
         return [responses.get(row) for row in range(len(wanted))]
 
-    def batch(self, wanted: Sequence[requests.RecommendSongs]) -> list[bytes]:
-        """Serialized responses to requests, computed together."""
-        asked = self.asked(wanted)
+    def part(self, batch: Batch, begin: int, end: int) -> list[bytes]:
+        """Serialized responses to a batch's requests from one to before another, together."""
+        if isinstance(batch, PlainBatch):
+            asked = self._plainly_asked(batch, begin, end)
+        else:
+            asked = self.asked(batch[begin:end])
         rankings = self.served.ranker.next_songs([one.query for one in asked])
         responses = self._responses(asked, rankings)
         return [
             self._explained(one, ranking, response) if one.explain else response
             for one, ranking, response in zip(asked, rankings, responses, strict=True)
         ]
+
+    def _plainly_asked(self, batch: PlainBatch, begin: int, end: int) -> list[Asked]:
+        bounds = batch.offsets[begin : end + 1].tolist()
+        mine = slice(bounds[0], bounds[-1])
+        positions = self.served.model.catalogue.positions_in(
+            batch.frame, batch.begins[mine], batch.lengths[mine]
+        )
+        strangers = np.count_nonzero(positions < 0) > 0
+        limits, asked = batch.limits.tolist(), []
+        for row, (first, behind) in enumerate(pairwise(bounds), begin):
+            seeds = positions[first - bounds[0] : behind - bounds[0]]
+            weights, unknown = batch.weights[first:behind], []
+            if strangers:
+                known = seeds >= 0
+                unknown = list(dict.fromkeys(map(batch.seed_id, first + np.flatnonzero(~known))))
+                seeds, weights = seeds[known], weights[known]
+            asked.append(Asked(Query(seeds, weights, limits[row]), (), unknown, (), False))
+        return asked
 
     def _explained(self, asked: Asked, ranking: Ranking, written: bytes) -> bytes:
         """A response with the reasons for its songs, where seeds decided."""

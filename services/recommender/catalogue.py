@@ -175,12 +175,23 @@ class Catalogue:
             encoded = [song_id.encode(errors="surrogatepass") for song_id in song_ids]
         except AttributeError:
             raise TypeError("a song id is a string") from None
+        offsets = offsets_of(map(len, encoded))
+        return self.positions_in(
+            np.frombuffer(b"".join(encoded), np.uint8), offsets[:-1], np.diff(offsets)
+        )
+
+    def positions_in(
+        self, text: NDArray[np.uint8], begins: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """As `positions`, of ids that stand in UTF-8 somewhere in a text.
+
+        Args:
+            text: uint8.
+            begins: int64 (n,), where each id begins.
+            lengths: int64 (n,), how many bytes it has.
+        """
         found: NDArray[np.int64] = _look_up(
-            np.frombuffer(b"".join(encoded), np.uint8),
-            np.fromiter(map(len, encoded), np.int64, len(encoded)),
-            self._slots,
-            self.ids.data,
-            self.ids.offsets,
+            text, begins, lengths, self._slots, self.ids.data, self.ids.offsets
         )
         return found
 
@@ -315,20 +326,20 @@ def _equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     return True
 
 
-@compiled_for(BYTES, INTS, INTS_32, BYTES, INTS)
+@compiled_for(BYTES, INTS, INTS, INTS_32, BYTES, INTS)
 def _look_up(
-    data: NDArray[np.uint8],
+    text: NDArray[np.uint8],
+    begins: NDArray[np.int64],
     lengths: NDArray[np.int64],
     slots: NDArray[np.int32],
     ids: NDArray[np.uint8],
     offsets: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Find ids, that stand one behind the other, in the table that `hash_ids` makes."""
+    """Find the ids that stand at some places of a text in the table that `hash_ids` makes."""
     found = np.empty(len(lengths), np.int64)
-    begin, last = 0, len(slots) - 1
+    last = len(slots) - 1
     for row in range(len(lengths)):
-        wanted = data[begin : begin + lengths[row]]
-        begin += lengths[row]
+        wanted = text[begins[row] : begins[row] + lengths[row]]
         slot = _crc32(wanted) & last
         while slots[slot] >= 0 and not _equal(
             wanted, ids[offsets[slots[slot]] : offsets[slots[slot] + 1]]

@@ -7,9 +7,14 @@ then on. Arrays are declared read-only, as those that are mapped from a model ar
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+_BYTE = ir.IntType(8)
 
 INT = types.int64
 FLOAT = types.float64
@@ -43,3 +48,24 @@ def compiled_for(*arguments: types.Type, nogil: bool = False) -> Callable[[Loop]
     to get the interpreter back.
     """
     return cast("Callable[[Loop], Loop]", njit(arguments, cache=True, nogil=nogil))
+
+
+@intrinsic
+def _prefetch(_typing: Any, array: Any, row: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), _BYTE.as_pointer())
+        read, to_first_level, of_data = (ir.Constant(ir.IntType(32), k) for k in (0, 3, 1))
+        kind = ir.FunctionType(
+            ir.VoidType(), [_BYTE.as_pointer(), *(each.type for each in (read, read, read))]
+        )
+        name = "llvm.prefetch.p0i8"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [pointer, read, to_first_level, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, row), generate
+
+
+prefetch: Any = _prefetch
+"""For loops: let what is at a place of an array's memory come while something else is computed."""

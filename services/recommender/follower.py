@@ -28,11 +28,13 @@ from services.recommender.compiled import (
     SHORTS,
     compiled,
     compiled_for,
+    prefetch,
 )
 from services.recommender.continuations import Continuations
 from services.recommender.occurrences import (
     Keys,
     groups,
+    let_come,
     occurrences,
     place_of,
     scale_of,
@@ -202,6 +204,8 @@ def _gather(
     total = np.uint64(0)
     for row in range(len(near)):
         begin, end = span(keys[near[row, 0]], keys[near[row, 1] - 1])
+        prefetch(songs, begin)
+        prefetch(songs, end - _ONE)
         total += end - begin
     found = np.empty(total, np.int32)
     agreements, evidence = np.zeros(total), np.empty(total)
@@ -286,6 +290,9 @@ def _shortlists(
     values = np.zeros((queries, size))
     counts = np.empty(queries, np.int64)
     for query in range(queries):
+        if query + 1 < queries:
+            following = seeds[seed_offsets[query + 1] : seed_offsets[query + 2]]
+            let_come(following, places, before, after, lengths, offsets)
         mine = slice(seed_offsets[query], seed_offsets[query + 1])
         said = _said(seeds[mine], weights[mine], rarity, recency)
         keys = occurrences(seeds[mine], places, before, after, lengths, offsets)

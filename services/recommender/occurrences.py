@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommender.compiled import compiled
+from services.recommender.compiled import compiled, prefetch
 from services.recommender.selection import largest
 
 Ints = NDArray[np.int64]
@@ -31,6 +31,7 @@ _PLACE_SHIFT = np.uint64(_LENGTH_BITS + _AFTER_BITS + _BEFORE_BITS + _SEED_BITS)
 _MOST_SEEDS, _MOST_BEFORE, _MOST_AFTER, _MOST_LENGTH = (
     np.uint64((1 << bits) - 1) for bits in (_SEED_BITS, _BEFORE_BITS, _AFTER_BITS, _LENGTH_BITS)
 )
+_LINE = 16  # places that come from memory together
 _ONE = np.uint64(1)
 _REACH = np.uint64(REACH)
 
@@ -73,6 +74,27 @@ def occurrences(
         at = offsets[seeds[seed] + 1] - len(run)
         _write(run, np.uint64(seed), places[at:], before[at:], after[at:], lengths[at:])
     return _merged(keys, runs)
+
+
+@compiled
+def let_come(
+    seeds: Ints,
+    places: NDArray[np.int32],
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    lengths: NDArray[np.uint16],
+    offsets: Ints,
+) -> None:
+    """Let what `occurrences` will read come from memory, but for the middle of long runs."""
+    for seed in seeds:
+        end = offsets[seed + 1]
+        begin = max(offsets[seed], end - OCCURRENCES)
+        for place in range(begin, min(end, begin + 4 * _LINE), _LINE):
+            prefetch(places, place)
+        for at in (begin, end - 1):
+            prefetch(before, at)
+            prefetch(after, at)
+            prefetch(lengths, at)
 
 
 @compiled

@@ -6,7 +6,19 @@ from pydantic import Field, StringConstraints, field_validator
 
 from serving.validation import Id, RequestModel
 
-Limit = Annotated[int, Field(ge=1, le=1000)]
+WANTED = 10
+"""Songs that are wanted where a request does not say."""
+
+MOST_WANTED = 1000
+"""Songs that a request may want."""
+
+MOST_SEEDS = 500
+"""Seeds that a request may have."""
+
+MOST_REQUESTS = 256
+"""Requests that a batch may have."""
+
+Limit = Annotated[int, Field(ge=1, le=MOST_WANTED)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=1000)]
 Tags = Annotated[tuple[Id, ...], Field(max_length=100)]
 
@@ -54,8 +66,8 @@ class TagFilter(RequestModel):
 class RecommendSongs(RequestModel):
     """`RecommendSongsRequest` of the contract."""
 
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=500)]
-    limit: Limit = 10
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS)]
+    limit: Limit = WANTED
     exclude_song_ids: Annotated[tuple[Id, ...], Field(max_length=10_000)] = ()
     tags: TagFilter | None = None
     max_per_artist: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -67,7 +79,7 @@ class RecommendSongs(RequestModel):
 class BatchRecommendSongs(RequestModel):
     """`BatchRecommendSongsRequest` of the contract."""
 
-    requests: Annotated[list[RecommendSongs], Field(min_length=1, max_length=256)]
+    requests: Annotated[list[RecommendSongs], Field(min_length=1, max_length=MOST_REQUESTS)]
 
     @field_validator("requests")
     @classmethod

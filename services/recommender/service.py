@@ -14,20 +14,22 @@ from segue.recommender.v1 import recommender_service_pb2 as pb
 from segue.recommender.v1 import recommender_service_pb2_grpc
 
 from services.recommender import paging, requests
-from services.recommender.answers import Answers
+from services.recommender.answers import Answers, Batch
 from services.recommender.artifact import ArtifactError
 from services.recommender.batcher import Batcher
 from services.recommender.catalogue import UnknownSongError
 from services.recommender.index.interface import IndexUnavailableError
 from services.recommender.live import LiveModel
 from services.recommender.messages import describe, refused
+from services.recommender.plain_batch import PlainBatch
 from services.recommender.search import EmptyQueryError
 from services.recommender.served import IndexChoice
 from services.recommender.settings import RecommenderSettings
 from services.recommender.wire import batch_response
 from serving.errors import FieldViolation, RpcError, invalid_argument, not_found, unavailable
+from serving.interceptor import takes_frame
 from serving.service import StartError
-from serving.validation import check_answer, validate
+from serving.validation import check_answer, parse, validate
 
 _log = logging.getLogger("segue.recommender")
 
@@ -133,13 +135,14 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
             return answered
         return (await self._in_background(answered))[0]
 
+    @takes_frame
     async def BatchRecommendSongs(  # type: ignore[override]  # noqa: N802
-        self, request: pb.BatchRecommendSongsRequest, context: Context
+        self, frame: bytes, context: Context
     ) -> bytes:
-        """See the contract; the response comes serialized."""
-        wanted = validate(requests.BatchRecommendSongs, request).requests
+        """See the contract; request and response are serialized."""
+        batch = PlainBatch.read(frame) or _checked_batch(frame)
         answers = self._answers
-        parts = await self._in_parts(answers, wanted)
+        parts = await self._in_parts(answers, batch)
         response = batch_response(chain.from_iterable(parts), answers.version)
         most = self._settings.max_message_bytes
         check_answer(len(response), most, "requests", "ask for fewer at once")
@@ -178,22 +181,21 @@ class RecommenderService(recommender_service_pb2_grpc.RecommenderServiceServicer
         checked = [_checked(request) for request in waiting]
         wanted = [one for one in checked if not isinstance(one, RpcError)]
         outcomes = iter(
-            response or partial(answers.batch, [one])
+            response or partial(answers.part, [one], 0, 1)
             for one, response in zip(wanted, answers.quick(wanted), strict=True)
         )
         return [one if isinstance(one, RpcError) else next(outcomes) for one in checked]
 
-    async def _in_parts(
-        self, answers: Answers, wanted: Sequence[requests.RecommendSongs]
-    ) -> list[list[bytes]]:
+    async def _in_parts(self, answers: Answers, batch: Batch) -> list[list[bytes]]:
         """Answer many requests, no more of them at a time than the threads can take."""
-        begins = iter(range(0, len(wanted), _TOGETHER))
+        begins = iter(range(0, len(batch), _TOGETHER))
         parts: dict[int, list[bytes]] = {}
 
         async def compute() -> None:
             for begin in begins:
-                some = wanted[begin : begin + _TOGETHER]
-                parts[begin] = await self._in_background(partial(answers.batch, some))
+                end = min(len(batch), begin + _TOGETHER)
+                work = partial(answers.part, batch, begin, end)
+                parts[begin] = await self._in_background(work)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -227,6 +229,11 @@ def _checked(request: pb.RecommendSongsRequest) -> requests.RecommendSongs | Rpc
         return validate(requests.RecommendSongs, request)
     except RpcError as error:
         return error
+
+
+def _checked_batch(frame: bytes) -> list[requests.RecommendSongs]:
+    request = parse(frame, pb.BatchRecommendSongsRequest)
+    return validate(requests.BatchRecommendSongs, request).requests
 
 
 def _offset(wanted: requests.SearchSongs) -> int:

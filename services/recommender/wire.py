@@ -25,6 +25,7 @@ from services.recommender.compiled import (
     INTS_32,
     compiled,
     compiled_for,
+    prefetch,
 )
 from services.recommender.model import SongModel
 
@@ -32,10 +33,10 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_VARINT, _FIXED_64, _LENGTH_DELIMITED = 0, 1, 2
+VARINT, FIXED_64, LENGTH_DELIMITED = 0, 1, 2
 
 
-def _tag(message: Any, name: str, wire_type: int) -> int:
+def tag(message: Any, name: str, wire_type: int) -> int:
     """The byte before a field; fields with numbers above 15 would have two."""
     number = message.DESCRIPTOR.fields_by_name[name].number
     if number > 15:
@@ -43,17 +44,17 @@ def _tag(message: Any, name: str, wire_type: int) -> int:
     return int(number << 3 | wire_type)
 
 
-_ID = _tag(song_pb2.Song, "id", _LENGTH_DELIMITED)
-_TITLE = _tag(song_pb2.Song, "title", _LENGTH_DELIMITED)
-_ARTIST = _tag(song_pb2.Song, "artist", _LENGTH_DELIMITED)
-_TAGS = _tag(song_pb2.Song, "tags", _LENGTH_DELIMITED)
-_YEAR = _tag(song_pb2.Song, "year", _VARINT)
-_PLAY_COUNT = _tag(song_pb2.Song, "play_count", _VARINT)
-_PLACED = _tag(song_pb2.Song, "placed", _VARINT)
-_SONG = _tag(pb.ScoredSong, "song", _LENGTH_DELIMITED)
-_SCORE = _tag(pb.ScoredSong, "score", _FIXED_64)
-_SONGS = _tag(pb.RecommendSongsResponse, "songs", _LENGTH_DELIMITED)
-_RESPONSES = bytes([_tag(pb.BatchRecommendSongsResponse, "responses", _LENGTH_DELIMITED)])
+_ID = tag(song_pb2.Song, "id", LENGTH_DELIMITED)
+_TITLE = tag(song_pb2.Song, "title", LENGTH_DELIMITED)
+_ARTIST = tag(song_pb2.Song, "artist", LENGTH_DELIMITED)
+_TAGS = tag(song_pb2.Song, "tags", LENGTH_DELIMITED)
+_YEAR = tag(song_pb2.Song, "year", VARINT)
+_PLAY_COUNT = tag(song_pb2.Song, "play_count", VARINT)
+_PLACED = tag(song_pb2.Song, "placed", VARINT)
+_SONG = tag(pb.ScoredSong, "song", LENGTH_DELIMITED)
+_SCORE = tag(pb.ScoredSong, "score", FIXED_64)
+_SONGS = tag(pb.RecommendSongsResponse, "songs", LENGTH_DELIMITED)
+_RESPONSES = bytes([tag(pb.BatchRecommendSongsResponse, "responses", LENGTH_DELIMITED)])
 
 _LONGEST_VARINT = 10
 _MOST_BESIDE_TEXT = 9 * (1 + _LONGEST_VARINT)
@@ -174,6 +175,12 @@ def _scored(
 ) -> tuple[Bytes, Ints]:
     most = 0
     for position in positions:
+        for texts, offsets in (
+            (ids, id_offsets),
+            (titles, title_offsets),
+            (artists, artist_offsets),
+        ):
+            prefetch(texts, offsets[position])
         most += _MOST_BESIDE_TEXT + id_offsets[position + 1] - id_offsets[position]
         most += title_offsets[position + 1] - title_offsets[position]
         most += artist_offsets[position + 1] - artist_offsets[position]

@@ -57,7 +57,7 @@ def id_of(position: int) -> str:
 
 def recommend(answers: Answers, wanted: RecommendSongs) -> pb.RecommendSongsResponse:
     """The answer to one request alone."""
-    [response] = answers.batch([wanted])
+    [response] = answers.part([wanted], 0, 1)
     return pb.RecommendSongsResponse.FromString(response)
 
 
@@ -127,7 +127,9 @@ class TestEveryAnswer:
     @given(asked())
     def test_is_the_same_where_it_is_quick(self, asked: Asked) -> None:
         for quick, whole in zip(
-            asked.answers.quick(asked.requests), asked.answers.batch(asked.requests), strict=True
+            asked.answers.quick(asked.requests),
+            asked.answers.part(asked.requests, 0, len(asked.requests)),
+            strict=True,
         ):
             assert quick in (None, whole)
 
@@ -140,8 +142,10 @@ class TestEveryAnswer:
     @quick
     @given(asked())
     def test_is_the_same_in_a_batch(self, asked: Asked) -> None:
-        alone = [asked.answers.batch([wanted]) for wanted in asked.requests]
-        assert [[answer] for answer in asked.answers.batch(asked.requests)] == alone
+        alone = [asked.answers.part([wanted], 0, 1) for wanted in asked.requests]
+        assert [
+            [answer] for answer in asked.answers.part(asked.requests, 0, len(asked.requests))
+        ] == alone
 
     @quick
     @given(asked())

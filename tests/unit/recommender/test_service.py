@@ -14,12 +14,13 @@ from segue.recommender.v1 import recommender_service_pb2 as pb
 from segue.recommender.v1 import recommender_service_pb2_grpc
 
 from services.recommender import artifact
-from services.recommender.answers import Answers
 from services.recommender.index.interface import IndexUnavailableError
+from services.recommender.plain_batch import PlainBatch
+from services.recommender.ranking import Ranker
 from services.recommender.service import _THREADS, _TOGETHER, RecommenderService
 from services.recommender.settings import RecommenderSettings
 from serving.errors import RpcError
-from serving.interceptor import RequestInterceptor
+from serving.interceptor import RequestInterceptor, takes_frame
 from serving.server import message_classes
 from tests.song_models import song_model
 
@@ -42,6 +43,7 @@ LIGHT = pb.RecommendSongsRequest(seeds=[pb.Seed(song_id="0@a")], limit=1)
 HEAVY = pb.RecommendSongsRequest(seeds=LIGHT.seeds, diversity=0.5, explain=True)
 SEARCH = pb.SearchSongsRequest(query="song")
 LARGEST = pb.BatchRecommendSongsRequest(requests=[LIGHT] * 256)
+LARGEST_FRAME = LARGEST.SerializeToString()
 
 
 class Gate:
@@ -50,15 +52,15 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.opened = threading.Event(), threading.Event()
         self.computed: list[int] = []
-        compute = Answers.batch
+        compute = Ranker.next_songs
 
-        def held_up(answers: Answers, wanted: Any) -> Any:
+        def held_up(ranker: Ranker, queries: Any) -> Any:
             self.begun.set()
             assert self.opened.wait(PATIENCE_S)
-            self.computed.append(len(wanted))
-            return compute(answers, wanted)
+            self.computed.append(len(queries))
+            return compute(ranker, queries)
 
-        monkeypatch.setattr(Answers, "batch", held_up)
+        monkeypatch.setattr(Ranker, "next_songs", held_up)
 
 
 class Observed(RecommenderService):
@@ -70,12 +72,13 @@ class Observed(RecommenderService):
         self.given_up = asyncio.Event()
         self.queued = asyncio.Semaphore(0)
 
+    @takes_frame
     async def BatchRecommendSongs(  # type: ignore[override]  # noqa: N802
-        self, request: pb.BatchRecommendSongsRequest, context: Any
+        self, frame: bytes, context: Any
     ) -> bytes:
         self.arrived.release()
         try:
-            return await super().BatchRecommendSongs(request, context)
+            return await super().BatchRecommendSongs(frame, context)
         except asyncio.CancelledError:
             self.given_up.set()
             raise
@@ -138,7 +141,7 @@ async def test_others_wait_for_a_part_of_a_batch_and_not_for_all_of_it(
     service: Observed, gate: Gate
 ) -> None:
     calls: list[Any] = [
-        service.BatchRecommendSongs(LARGEST, None),
+        service.BatchRecommendSongs(LARGEST_FRAME, None),
         service.RecommendSongs(HEAVY, None),  # type: ignore[arg-type]
         service.SearchSongs(SEARCH, None),  # type: ignore[arg-type]
     ]
@@ -200,8 +203,12 @@ async def test_an_index_that_is_lost_makes_a_batch_unavailable_and_ends_its_othe
         begun += 1
         raise IndexUnavailableError("the index does not answer")
 
-    monkeypatch.setattr(Answers, "batch", fail)
-    for call in (service.BatchRecommendSongs(LARGEST, None), service.RecommendSongs(HEAVY, None)):  # type: ignore[arg-type]
+    monkeypatch.setattr(Ranker, "next_songs", fail)
+    calls: list[Any] = [
+        service.BatchRecommendSongs(LARGEST_FRAME, None),
+        service.RecommendSongs(HEAVY, None),  # type: ignore[arg-type]
+    ]
+    for call in calls:
         with pytest.raises(RpcError) as caught:
             await call
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
@@ -216,7 +223,7 @@ async def test_a_batch_whose_responses_exceed_a_message_is_told_to_ask_for_fewer
     small = service._settings.model_copy(update={"max_message_bytes": 1024})
     monkeypatch.setattr(service, "_settings", small)
     with pytest.raises(RpcError) as caught:
-        await service.BatchRecommendSongs(LARGEST, None)
+        await service.BatchRecommendSongs(LARGEST_FRAME, None)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     request = error_details_pb2.BadRequest()
     assert any(detail.Unpack(request) for detail in caught.value.status().details)
@@ -240,6 +247,38 @@ async def test_each_answer_of_a_batch_is_the_one_that_its_request_gets_alone(
         pb.RecommendSongsRequest(seeds=seed, **options[k % len(options)])
         for k, seed in enumerate(seeds)
     ]
-    answer = await stub.BatchRecommendSongs(pb.BatchRecommendSongsRequest(requests=requests))
+    batch = pb.BatchRecommendSongsRequest(requests=requests)
+    assert PlainBatch.read(batch.SerializeToString()) is None
+    answer = await stub.BatchRecommendSongs(batch)
     assert list(answer.responses) == [await stub.RecommendSongs(request) for request in requests]
     assert answer.model_version == "a"
+
+
+async def test_a_plain_batch_is_answered_as_its_requests_are_alone(
+    stub: "RecommenderServiceAsyncStub",
+) -> None:
+    seeds = [
+        [pb.Seed(song_id=f"{k}@a"), pb.Seed(song_id=f"{k + 1}@a", weight=0.5)] for k in range(40)
+    ]
+    unknown = [pb.Seed(song_id="?"), pb.Seed(song_id="x" * 200, weight=-1), pb.Seed(song_id="?")]
+    seeds += [[*unknown, *seeds[7]], unknown, [pb.Seed(song_id="3@a", weight=0)]]
+    requests = [
+        pb.RecommendSongsRequest(seeds=seed, limit=[None, 1, 60, 200][k % 4])
+        for k, seed in enumerate(seeds)
+    ]
+    batch = pb.BatchRecommendSongsRequest(requests=requests)
+    assert PlainBatch.read(batch.SerializeToString()) is not None
+    answer = await stub.BatchRecommendSongs(batch)
+    assert list(answer.responses) == [await stub.RecommendSongs(request) for request in requests]
+    assert answer.responses[40].unknown_song_ids == ["?", "x" * 200]
+
+
+async def test_a_frame_that_is_no_batch_is_refused_as_other_frames_are(service: Observed) -> None:
+    for frame in (b"", b"\xff", b"\x0a\x05ab", batch_of(LIGHT, pb.RecommendSongsRequest())):
+        with pytest.raises(RpcError) as caught:
+            await service.BatchRecommendSongs(frame, None)
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def batch_of(*requests: pb.RecommendSongsRequest) -> bytes:
+    return pb.BatchRecommendSongsRequest(requests=requests).SerializeToString()
