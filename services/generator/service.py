@@ -146,13 +146,11 @@ class GeneratorService(generator_service_pb2_grpc.GeneratorServiceServicer):
         _raise_unless_whole(response.finished.reason)
         return response
 
-    async def GenerateStream(  # noqa: N802
+    def GenerateStream(  # noqa: N802
         self, request: pb.GenerateStreamRequest, context: Context
     ) -> AsyncIterator[pb.GenerateStreamResponse]:
         """See the contract."""
-        async with aclosing(self._events(request, context)) as events:
-            async for event in events:
-                yield event
+        return self._events(request, context)
 
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeRequest, context: Context
