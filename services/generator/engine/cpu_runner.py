@@ -1,14 +1,16 @@
 """Runs the model on a step's tokens, on a CPU."""
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
+from services.generator.embedding import Vectors
 from services.generator.engine.attention import ATTENTION, Span
-from services.generator.engine.cpu_cache import CpuCache
+from services.generator.engine.cpu_attention import BLOCK_SIZE
+from services.generator.engine.cpu_cache import CpuAttention, CpuCache
 from services.generator.engine.fused_layer import fuse
 from services.generator.layers.int8_linear import Int8Linear
 from services.generator.layers.replacement import INT8
@@ -63,15 +65,45 @@ class CpuRunner:
             UnsupportedModelError: what the model does with earlier tokens is not known here.
         """
         ends = np.cumsum([len(mine) for mine in tokens])
+        keep = torch.from_numpy(ends[list(wanted)] - 1)
         step = self._cache.attention(spans)
-        output = self._model(
+        output = self._step(self._model, tokens, step, logits_to_keep=keep)
+        logits: torch.Tensor = output.logits[0].float()
+        return logits
+
+    @torch.inference_mode()
+    def hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """As `hidden_states`, of each prompt to the last bit as if it were the only one.
+
+        Raises:
+            UnsupportedModelError: as `run`.
+        """
+        blocks = _offsets(-(-len(prompt) // BLOCK_SIZE) for prompt in prompts)
+        spans = [
+            Span(0, len(prompt), range(begin, end))
+            for prompt, (begin, end) in zip(prompts, pairwise(blocks), strict=True)
+        ]
+        cache = CpuCache(self._model.config, blocks[-1], self._cache.dtype)
+        output = self._step(self._model.base_model, prompts, cache.attention(spans))
+        rows = output.last_hidden_state[0].float().numpy()
+        ends = _offsets(map(len, prompts))
+        return [rows[begin:end].copy() for begin, end in pairwise(ends)]
+
+    def _step(
+        self, model: Any, tokens: Sequence[Sequence[int]], step: CpuAttention, **options: Any
+    ) -> Any:
+        output = model(
             input_ids=torch.tensor([list(chain.from_iterable(tokens))]),
             position_ids=torch.from_numpy(step.places)[None],
             attention_mask=self._no_mask,
             use_cache=False,
-            logits_to_keep=torch.from_numpy(ends[list(wanted)] - 1),
             step=step,
+            **options,
         )
         step.check()
-        logits: torch.Tensor = output.logits[0].float()
-        return logits
+        return output
+
+
+def _offsets(lengths: Iterable[int]) -> list[int]:
+    """Where each of some pieces begins, and where the last one ends."""
+    return [0, *accumulate(lengths)]

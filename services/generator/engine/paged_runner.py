@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from services.generator.embedding import Vectors
 from services.generator.engine.attention import ATTENTION, Span, UnsupportedModelError
 from services.generator.engine.decode_graphs import DecodeGraphs, can_be_captured
 from services.generator.engine.paged_cache import PagedAttention, PagedCache, to_device
+from services.generator.hidden_states import hidden_states
 from services.generator.models import LoadedModel
 
 
@@ -59,6 +61,10 @@ class PagedRunner:
                 return self._graphs.run([token for [token] in tokens], spans)
             self._graphs.settle()
             return self._run(tokens, spans, wanted)
+
+    def hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
+        """See `hidden_states`."""
+        return hidden_states(self._model, prompts)
 
     def _there(self) -> AbstractContextManager[object]:
         """Launch kernels on the model's GPU, where that is not the first."""

@@ -12,6 +12,8 @@ from services.generator.engine.queued import QueuedEngine
 from services.generator.hidden_states import BATCH_TOKENS, hidden_states, in_batches
 from services.generator.models import LoadedModel
 
+Prompts = Sequence[Sequence[int]]
+
 
 class ThreadedEngine(QueuedEngine):
     """Hands requests and texts to embed to its thread.
@@ -51,6 +53,10 @@ class ThreadedEngine(QueuedEngine):
     def _submit(self, work: Callable[[], list[Vectors]]) -> Future[list[Vectors]]:
         """Let something else wait for the thread; what is cancelled before its turn never runs."""
 
+    def _states(self, prompts: Prompts) -> list[Vectors]:
+        """The last hidden states of prompts; in the thread."""
+        return hidden_states(self._loaded.model, prompts)
+
     @abstractmethod
     def _end_thread(self) -> None:
         """Let the thread end what was cancelled, then end it and wait; may be called twice."""
@@ -63,8 +69,7 @@ class ThreadedEngine(QueuedEngine):
         """Embed a batch; a caller that is cancelled before its turn takes it out of the queue."""
         if self._closed:
             raise EngineClosedError
-        work = partial(hidden_states, self._loaded.model, prompts)
         try:
-            return await asyncio.wrap_future(self._submit(work))
+            return await asyncio.wrap_future(self._submit(partial(self._states, prompts)))
         except Exception as error:
             raise GenerationError.of(error) from error

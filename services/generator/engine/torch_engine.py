@@ -26,7 +26,7 @@ from services.generator.engine.pace import Pace
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
 from services.generator.engine.sequence import Sequence
-from services.generator.engine.threaded import ThreadedEngine
+from services.generator.engine.threaded import Prompts, ThreadedEngine
 from services.generator.hidden_states import BATCH_TOKENS
 from services.generator.models import LoadedModel
 
@@ -121,6 +121,9 @@ class TorchEngine(ThreadedEngine):
         run = _Pass(work)
         self._arrivals.put(run)
         return run.result
+
+    def _states(self, prompts: Prompts) -> list[Vectors]:
+        return self._runner.hidden_states(prompts)
 
     def _place_every_s(self) -> float:
         return self._pace.seconds
