@@ -21,9 +21,10 @@ def check_offsets(offsets: NDArray[np.int64], values: int, name: str = "offsets"
         raise ValueError(f"{name} do not cut {values} values into pieces without gap or overlap")
 
 
-def offsets_of(lengths: Iterable[int]) -> NDArray[np.int64]:
+def offsets_of(lengths: Iterable[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each piece begins and ends (int64 [n + 1]), given how long each of the n is."""
-    lengths = np.fromiter(lengths, np.int64)
+    if not isinstance(lengths, np.ndarray):
+        lengths = np.fromiter(lengths, np.int64)
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
