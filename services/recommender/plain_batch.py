@@ -15,6 +15,7 @@ from segue.recommender.v1 import recommender_service_pb2 as pb
 from services.recommender.compiled import BYTES, compiled, compiled_for
 from services.recommender.requests import (
     BATCH_LIMIT,
+    LARGEST_WEIGHT,
     MOST_REQUESTS,
     MOST_SEEDS,
     MOST_WANTED,
@@ -32,7 +33,6 @@ _SEEDS = tag(pb.RecommendSongsRequest, "seeds", LENGTH_DELIMITED)
 _LIMIT = tag(pb.RecommendSongsRequest, "limit", VARINT)
 _SONG_ID = tag(pb.Seed, "song_id", LENGTH_DELIMITED)
 _WEIGHT = tag(pb.Seed, "weight", FIXED_64)
-_LARGEST_WEIGHT = 100.0
 _LEAST_SEED = 5  # bytes, for an id of one letter
 
 
@@ -113,7 +113,7 @@ def _seed(frame: Bytes, at: int, end: int) -> tuple[int, int, float]:
                 return 0, 0, 0.0
         elif field == _WEIGHT and not weighed and at + 9 <= end:
             weight, weighed, at = _weight(frame, at + 1), True, at + 9
-            if not abs(weight) <= _LARGEST_WEIGHT:
+            if not abs(weight) <= LARGEST_WEIGHT:
                 return 0, 0, 0.0
         else:
             return 0, 0, 0.0

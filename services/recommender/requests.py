@@ -12,6 +12,9 @@ WANTED = 10
 MOST_WANTED = 1000
 """Songs that a request may want."""
 
+LARGEST_WEIGHT = 100.0
+"""What a seed may weigh, for or against songs like it."""
+
 MOST_SEEDS = 500
 """Seeds that a request may have."""
 
@@ -52,7 +55,7 @@ class Seed(RequestModel):
     """`Seed` of the contract."""
 
     song_id: Id
-    weight: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    weight: Annotated[float, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)] = 1.0
 
 
 class TagFilter(RequestModel):

@@ -37,10 +37,7 @@ def _largest_of_blocks(_typing: Any, numbers: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        address = builder.ptrtoint(array.data, simd.SIZE)
-        blocks = builder.udiv(builder.extract_value(array.shape, 0), simd.size(simd.BLOCK))
-        first = simd.floats(float("-inf"))
-        return simd.reduced_blocks(builder, address, blocks, first, simd.largest)
+        return simd.reduced_blocks(builder, array, simd.floats(float("-inf")), simd.largest)
 
     return types.float32(numbers), generate
 

@@ -58,9 +58,7 @@ def _peak_of_blocks(_typing: Any, row: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        address = builder.ptrtoint(array.data, simd.SIZE)
-        blocks = builder.udiv(builder.extract_value(array.shape, 0), simd.size(simd.BLOCK))
-        most = simd.reduced_blocks(builder, address, blocks, simd.zeros(simd.INTS), _farther)
+        most = simd.reduced_blocks(builder, array, simd.zeros(simd.INTS), _farther)
         return builder.bitcast(most, simd.FLOAT)
 
     return types.float32(row), generate

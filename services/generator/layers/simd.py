@@ -196,16 +196,17 @@ BLOCK = 4 * LANES
 """Numbers of a row that are combined at a time."""
 
 
-def reduced_blocks(builder: Any, address: Any, blocks: Any, first: Any, combine: Any) -> Any:
-    """One number of all in some blocks from an address on.
+def reduced_blocks(builder: Any, array: Any, first: Any, combine: Any) -> Any:
+    """One number of all in the whole blocks of an array.
 
     Args:
         builder: As everywhere here.
-        address: Of the first block.
-        blocks: How many.
+        array: Of one dimension, its numbers side by side.
         first: A vector to begin with.
         combine: Is given the builder, a vector so far, and the next one.
     """
+    address = builder.ptrtoint(array.data, SIZE)
+    blocks = builder.udiv(builder.extract_value(array.shape, 0), size(BLOCK))
     # Several are combined side by side, as one would wait for the one before it.
     parts = [cgutils.alloca_once(builder, first.type) for _ in range(BLOCK // LANES)]
     for part in parts:
