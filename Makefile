@@ -103,7 +103,7 @@ bench-recommender: .venv/ready clients/node/node_modules ## songs a second, next
 	@$(BIN)/python -m benchmarks.recommender
 
 bench-training: .venv/ready ## words a second, next to bare gensim
-	@$(BIN)/python -m benchmarks.training --rounds 15
+	@$(BIN)/python -m benchmarks.training
 
 bench-search: .venv/ready ## milliseconds and quality of search; DATA=folder
 	@$(BIN)/python -m benchmarks.search '$(DATA)'

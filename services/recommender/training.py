@@ -48,6 +48,9 @@ DEFAULT_PRESET = "radio"
 _BLOCK = 10_000
 """Plays that are turned into words, and reported, at once; a longer playlist is one block."""
 
+_KEPT = 10_000_000
+"""Plays that are kept as words from pass to pass; as words, one takes eight bytes and more."""
+
 
 class TrainingError(ValueError):
     """The corpus gives no model with these settings; the message says why."""
@@ -75,13 +78,7 @@ def train(
     Raises:
         TrainingError: no song is played `min_count` times.
     """
-    sentences = _Sentences(corpus, 1 + hyperparameters.epochs, progress)
-    try:
-        word2vec = Word2Vec(sentences, **asdict(hyperparameters))
-    except RuntimeError:
-        count = hyperparameters.min_count
-        problem = f"no song is played {count} times; lower min_count or add playlists"
-        raise TrainingError(problem) from None
+    word2vec = _learnt(_Sentences(corpus, hyperparameters.epochs, progress), hyperparameters)
     ids: list[str] = word2vec.wv.index_to_key
     trained = corpus.catalogue.positions(ids)
     rows = np.concatenate((trained, _placeable(corpus, trained)))
@@ -111,6 +108,21 @@ def train(
     )
 
 
+def _learnt(sentences: "_Sentences", hyperparameters: Hyperparameters) -> Word2Vec:
+    """What gensim learns from sentences, without a pass over them to count their words."""
+    word2vec = Word2Vec(**asdict(hyperparameters))
+    word2vec.build_vocab_from_freq(sentences.words(), corpus_count=len(sentences))
+    try:
+        word2vec.train(
+            sentences, total_examples=word2vec.corpus_count, epochs=hyperparameters.epochs
+        )
+    except RuntimeError:
+        count = hyperparameters.min_count
+        problem = f"no song is played {count} times; lower min_count or add playlists"
+        raise TrainingError(problem) from None
+    return word2vec
+
+
 def _placeable(corpus: Corpus, trained: NDArray[np.int64]) -> NDArray[np.int64]:
     """The songs of a corpus that can be placed, the most played first."""
     others = np.setdiff1d(placeable(corpus.catalogue, trained), trained)
@@ -131,29 +143,50 @@ class _Sentences:
     """
 
     def __init__(self, corpus: Corpus, passes: int, progress: Progress | None) -> None:
-        catalogue = corpus.catalogue
-        self._ids = np.array([catalogue.ids[row] for row in range(len(catalogue))], dtype=object)
+        ids = corpus.catalogue.ids.all_encoded()
+        self._ids = np.array([song_id.decode() for song_id in ids], dtype=object)
         self._playlists = corpus.playlists
-        self._total = passes * len(corpus.playlists.songs)
+        plays = len(corpus.playlists.songs)
+        self._kept = list(self._blocks()) if plays <= _KEPT else []
+        self._total = passes * plays
         self._read = 0
         self._progress = progress
 
+    def __len__(self) -> int:
+        lengths = np.diff(self._playlists.offsets)
+        return int((-(-lengths // MAX_WORDS_IN_BATCH)).sum())
+
+    def words(self) -> dict[str, int]:
+        """How often each word occurs, in the order in which they first do."""
+        songs = self._playlists.songs
+        counts = np.bincount(songs, minlength=len(self._ids))
+        firsts = np.full(len(self._ids), len(songs), np.int32)
+        np.minimum.at(firsts, songs, np.arange(len(songs), dtype=np.int32))
+        order = np.argsort(firsts)[: np.count_nonzero(counts)]
+        return dict(zip(self._ids[order].tolist(), counts[order].tolist(), strict=True))
+
     def __iter__(self) -> Iterator[list[str]]:
+        for block in self._kept or self._blocks():
+            yield from block
+            self._report(sum(map(len, block)))
+
+    def _blocks(self) -> Iterator[list[list[str]]]:
+        """Some playlists at a time: turning several into words at once takes far less time."""
         offsets = self._playlists.offsets
         first = 0
         while first < len(self._playlists):
             block = offsets[first] + _BLOCK
             last = max(first + 1, int(np.searchsorted(offsets, block, "right")) - 1)
-            yield from self._block(offsets[first : last + 1])
-            self._report(int(offsets[last] - offsets[first]))
+            yield self._block(offsets[first : last + 1])
             first = last
 
-    def _block(self, offsets: NDArray[np.int64]) -> Iterator[list[str]]:
-        """Some playlists; turning several into words at once takes far less time."""
+    def _block(self, offsets: NDArray[np.int64]) -> list[list[str]]:
         words = self._ids[self._playlists.songs[offsets[0] : offsets[-1]]].tolist()
-        for begin, end in pairwise((offsets - offsets[0]).tolist()):
-            for piece in range(begin, end, MAX_WORDS_IN_BATCH):
-                yield words[piece : min(piece + MAX_WORDS_IN_BATCH, end)]
+        return [
+            words[piece : min(piece + MAX_WORDS_IN_BATCH, end)]
+            for begin, end in pairwise((offsets - offsets[0]).tolist())
+            for piece in range(begin, end, MAX_WORDS_IN_BATCH)
+        ]
 
     def _report(self, plays: int) -> None:
         self._read += plays

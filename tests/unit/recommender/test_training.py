@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gensim.models import Word2Vec
 
+from services.recommender import training
 from services.recommender.catalogue import Catalogue, Song
 from services.recommender.index.exact import ExactIndex
 from services.recommender.model import Hyperparameters, SongModel
@@ -158,6 +159,7 @@ def test_vectors_are_those_that_gensim_learns_with_the_same_settings(
     np.testing.assert_array_equal(model.output_vectors, word2vec.syn1neg)
 
 
+@pytest.mark.parametrize("kept", [0, 100_000], ids=["made for each pass", "kept as words"])
 @pytest.mark.parametrize(
     ("lengths", "pieces"),
     [
@@ -168,8 +170,9 @@ def test_vectors_are_those_that_gensim_learns_with_the_same_settings(
     ids=["many", "none cut", "longer than gensim takes"],
 )
 def test_every_play_is_learnt_from_and_a_playlist_is_cut_only_after_10_000(
-    lengths: list[int], pieces: list[int]
+    lengths: list[int], pieces: list[int], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "_KEPT", kept)
     corpus = long_corpus(lengths)
     words = iter([corpus.catalogue.ids[song] for song in corpus.playlists.songs])
     sentences = [list(islice(words, piece)) for piece in pieces]
@@ -218,10 +221,10 @@ class TestProgress:
             long_corpus([50] * 601), QUICK, progress=lambda read, total: told.append((read, total))
         )
         reads = [read for read, _ in told]
-        assert {total for _, total in told} == {3 * 30_050}
+        assert {total for _, total in told} == {QUICK.epochs * 30_050}
         assert reads == sorted(reads)
         assert len(reads) > 3
-        assert reads[-1] == 3 * 30_050
+        assert reads[-1] == QUICK.epochs * 30_050
 
 
 @pytest.mark.parametrize("playlists", [[[3, 2]], []], ids=["too seldom", "none at all"])
