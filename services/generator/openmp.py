@@ -17,7 +17,7 @@ import torch
 from numba import cfunc, from_dtype, types
 from numba.extending import intrinsic
 
-from services.generator.layers.compiled import OPTIONS
+from services.generator.layers.compiled import OPTIONS, compiled
 
 
 def library() -> Path | None:
@@ -57,6 +57,13 @@ thread_count: Any = _external("omp_get_num_threads", types.int32, _alone)
 
 barrier: Any = _external("GOMP_barrier", types.void, _nobody)
 """For loops: wait until all threads are here."""
+
+
+@compiled
+def share(count: int) -> tuple[int, int]:
+    """For loops: the first of this thread's things, of so many, and the first behind them."""
+    mine, threads = thread_number(), thread_count()
+    return count * mine // threads, count * (mine + 1) // threads
 
 
 @intrinsic

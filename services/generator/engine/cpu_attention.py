@@ -31,6 +31,7 @@ from services.generator.openmp import (
     carray,
     parallel,
     pointer,
+    share,
     thread_count,
     thread_number,
 )
@@ -73,6 +74,8 @@ class AttentionCall(Call):
         tiles: int64 (tile_count, 4), tokens of one sequence: the first one's number in the step,
             its place in the sequence, how many there are, and the sequence's number.
         tables: int64 (sequences, most), the blocks of each sequence.
+        shares: int64 (share_count + 1, 2), the first token and the first tile of each share that a
+            thread can compute by itself, and what is behind the last; 0 where there are none.
         longest: Tokens of the blocks of the longest sequence.
         window: How many tokens, itself included, a token sees at most.
         scale: Of the products.
@@ -82,6 +85,7 @@ class AttentionCall(Call):
         *((name, Rows) for name in ("query", "key", "value", "output")),
         *((name, ctypes.c_int64) for name in ("keys", "values", "slots", "tiles", "tables")),
         *((name, ctypes.c_int64) for name in ("tokens", "tile_count", "sequences", "most")),
+        *((name, ctypes.c_int64) for name in ("shares", "share_count")),
         *((name, ctypes.c_int64) for name in ("blocks", "heads", "query_heads", "width")),
         *((name, ctypes.c_int64) for name in ("longest", "window")),
         ("scale", ctypes.c_float),
@@ -224,16 +228,20 @@ def _memory(call: Any, kind: Any) -> tuple[Any, Any]:
 
 
 @compiled
-def keep_share(call: Any, kind: Any) -> None:
-    """One thread's share of the tokens: put their keys and values where they lie.
+def keep(call: Any, kind: Any, first: int, last: int) -> None:
+    """Put the keys and values of some tokens, up to the last one, where they lie.
+
+    Two threads that wrote next to each other would wait for each other's lines of memory.
 
     Args:
         call: Of AttentionCall.
         kind: Of numbers in memory: np.float32, or np.uint16 for bfloat16.
+        first: The first token.
+        last: The first behind them.
     """
     keys, values = _memory(call, kind)
     slots = carray(pointer(call.slots), call.tokens, np.int64)
-    for token in range(thread_number(), call.tokens, thread_count()):
+    for token in range(first, last):
         _keep(call.key, call.value, token, keys, values, slots[token])
 
 
@@ -267,11 +275,8 @@ def _tell(call: Any, head: int, first: int, output: Floats) -> None:
 
 
 @compiled
-def attend_share(call: Any, kind: Any) -> None:
-    """One thread's share of the tiles and heads, when all keys and values have been kept.
-
-    Where there are enough tiles, a thread does all heads of one, whose keys lie side by side.
-    """
+def _attend_jobs(call: Any, kind: Any, begin: int, end: int, apart: int, together: int) -> None:
+    """Attend to `together` jobs, a head of a tile each, from each begin on; begins are `apart`."""
     keys, values = _memory(call, kind)
     tiles = carray(pointer(call.tiles), (call.tile_count, 4), np.int64)
     tables = carray(pointer(call.tables), (call.sequences, call.most), np.int64)
@@ -280,12 +285,10 @@ def attend_share(call: Any, kind: Any) -> None:
     output = np.empty((TILE, shared_by, values.shape[3]), np.float32)
     scores = np.empty((TILE * shared_by, call.longest), np.float32)
     sums = np.empty(TILE * shared_by, np.float32)
-    jobs, threads = call.tile_count * call.heads, thread_count()
-    together = call.heads if call.tile_count >= _ENOUGH * threads else 1
-    for begin in range(thread_number() * together, jobs, threads * together):
-        for job in range(begin, begin + together):
-            following = job + 1 if job + 1 < begin + together else begin + threads * together
-            if following < jobs:
+    for first_job in range(begin, end, apart):
+        for job in range(first_job, first_job + together):
+            following = job + 1 if job + 1 < first_job + together else first_job + apart
+            if following < end:
                 _let_come(keys, tables, tiles[following // call.heads], following % call.heads)
             head = job % call.heads
             first, place, count, sequence = tiles[job // call.heads]
@@ -295,19 +298,39 @@ def attend_share(call: Any, kind: Any) -> None:
             _tell(call, head, first, told)
 
 
+@compiled
+def attend_tiles(call: Any, kind: Any, first: int, last: int) -> None:
+    """Attend with some tiles, up to the last one, whose sequences' keys and values are kept."""
+    _attend_jobs(call, kind, first * call.heads, last * call.heads, call.heads, call.heads)
+
+
+@compiled
+def attend_share(call: Any, kind: Any) -> None:
+    """One thread's share of the tiles and heads, when all keys and values have been kept.
+
+    Where there are enough tiles, a thread does all heads of one, whose keys lie side by side.
+    """
+    threads = thread_count()
+    together = call.heads if call.tile_count >= _ENOUGH * threads else 1
+    jobs = call.tile_count * call.heads
+    _attend_jobs(call, kind, thread_number() * together, jobs, threads * together, together)
+
+
+@compiled
+def _keep_and_attend(call: Any, kind: Any) -> None:
+    first, last = share(call.tokens)
+    keep(call, kind, first, last)
+    barrier()
+    attend_share(call, kind)
+
+
 @parallel(AttentionCall)
 def attend_float32(calls: Any) -> None:
     """Keep keys and values, and attend."""
-    call = carray(calls, 1)[0]
-    keep_share(call, np.float32)
-    barrier()
-    attend_share(call, np.float32)
+    _keep_and_attend(carray(calls, 1)[0], np.float32)
 
 
 @parallel(AttentionCall)
 def attend_bfloat16(calls: Any) -> None:
     """As `attend_float32`."""
-    call = carray(calls, 1)[0]
-    keep_share(call, np.uint16)
-    barrier()
-    attend_share(call, np.uint16)
+    _keep_and_attend(carray(calls, 1)[0], np.uint16)

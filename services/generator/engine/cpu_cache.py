@@ -57,6 +57,11 @@ class CpuCache:
             for each in (self.keys, self.values)
         )
 
+    def reserve(self) -> None:
+        """Take all of the memory from the system now: it takes long to, and texts would wait."""
+        for each in (self.keys, self.values):
+            each.reshape(-1)[:: _PAGE // each.itemsize] = 0
+
     def addresses(self, layers: Any) -> tuple[Any, Any]:
         """Where the keys and the values of layers begin, int64, given their numbers."""
         keys, values = self._begins
@@ -68,9 +73,9 @@ class CpuCache:
         numbers = sum(math.prod(shape) for shape in _block_shapes(config))
         return int(config.num_hidden_layers * numbers * dtype.itemsize)
 
-    def attention(self, spans: Sequence[Span]) -> "CpuAttention":
-        """Attention for a step with these tokens."""
-        return CpuAttention(self, spans)
+    def attention(self, spans: Sequence[Span], shares: Sequence[int] = ()) -> "CpuAttention":
+        """Attention for a step with these tokens; see `CpuAttention`."""
+        return CpuAttention(self, spans, shares)
 
 
 def _zeros(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
@@ -94,6 +99,8 @@ class CpuAttention(StepAttention):
     Args:
         cache: Where keys and values are put and read.
         spans: The tokens of each sequence, in the order in which they stand in the row.
+        shares: How many sequences each thread computes by itself, one after the other, where layers
+            can be computed so; none where all threads compute all together.
 
     Attributes:
         cache: That cache.
@@ -101,7 +108,7 @@ class CpuAttention(StepAttention):
         places: int64 (tokens,), where each token stands in its sequence.
     """
 
-    def __init__(self, cache: CpuCache, spans: Sequence[Span]) -> None:
+    def __init__(self, cache: CpuCache, spans: Sequence[Span], shares: Sequence[int] = ()) -> None:
         super().__init__(len(cache.keys))
         tables = _tables(spans)
         if tables.min() < 0 or tables.max() >= cache.keys.shape[1]:
@@ -112,10 +119,15 @@ class CpuAttention(StepAttention):
         places = begins[sequences] + firsts
         slots = tables[sequences, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
         tiles = _tiles(begins, counts)
+        bounds = np.cumsum([0, *shares])
+        tokens = np.cumsum([0, *counts])
+        begun = np.stack([tokens[bounds], np.searchsorted(tiles[:, 3], bounds)], axis=1)
         self.cache, self.places = cache, places
-        self._owned = slots, tiles, tables
+        self._owned = slots, tiles, tables, begun
         self.call = call = AttentionCall()
-        call.slots, call.tiles, call.tables = (each.ctypes.data for each in self._owned)
+        addresses = (each.ctypes.data for each in self._owned)
+        call.slots, call.tiles, call.tables, call.shares = addresses
+        call.share_count = len(shares)
         call.tokens, call.tile_count = len(slots), len(tiles)
         call.sequences, call.most = tables.shape
         call.longest = tables.shape[1] * BLOCK_SIZE

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from services.generator.embedding import Vectors
 from services.generator.engine.attention import ATTENTION, Span
 from services.generator.engine.cpu_attention import BLOCK_SIZE
-from services.generator.engine.cpu_cache import CpuAttention, CpuCache
+from services.generator.engine.cpu_cache import CpuCache
 from services.generator.engine.fused_layer import fuse
+from services.generator.engine.shares import deal
 from services.generator.layers.int8_linear import Int8Linear
 from services.generator.layers.replacement import INT8
 from services.generator.models import LoadedModel
@@ -43,6 +45,7 @@ class CpuRunner:
             head.product.keep_memory()
         self._model: Any = model
         self._cache = CpuCache(model.config, blocks, kept_type(loaded))
+        self._cache.reserve()
         # A mask that the model is given is not made by it; attention here has its own.
         self._no_mask = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
 
@@ -64,10 +67,7 @@ class CpuRunner:
         Raises:
             UnsupportedModelError: what the model does with earlier tokens is not known here.
         """
-        ends = np.cumsum([len(mine) for mine in tokens])
-        keep = torch.from_numpy(ends[list(wanted)] - 1)
-        step = self._cache.attention(spans)
-        output = self._step(self._model, tokens, step, logits_to_keep=keep)
+        output, _ = self._step(self._model, self._cache, tokens, spans, wanted)
         logits: torch.Tensor = output.logits[0].float()
         return logits
 
@@ -84,16 +84,35 @@ class CpuRunner:
             for prompt, (begin, end) in zip(prompts, pairwise(blocks), strict=True)
         ]
         cache = CpuCache(self._model.config, blocks[-1], self._cache.dtype)
-        output = self._step(self._model.base_model, prompts, cache.attention(spans))
+        output, ends = self._step(self._model.base_model, cache, prompts, spans)
         rows = output.last_hidden_state[0].float().numpy()
-        ends = _offsets(map(len, prompts))
-        return [rows[begin:end].copy() for begin, end in pairwise(ends)]
+        return [
+            rows[end - len(prompt) : end].copy() for prompt, end in zip(prompts, ends, strict=True)
+        ]
 
     def _step(
-        self, model: Any, tokens: Sequence[Sequence[int]], step: CpuAttention, **options: Any
-    ) -> Any:
+        self,
+        model: Any,
+        cache: CpuCache,
+        tokens: Sequence[Sequence[int]],
+        spans: Sequence[Span],
+        wanted: Sequence[int] | None = None,
+    ) -> tuple[Any, NDArray[np.int64]]:
+        """What a model gives, with logits after `wanted`, and behind which row each sequence ends.
+
+        A thread may compute some sequences by itself, so those stand side by side.
+        """
+        hands = deal(spans, torch.get_num_threads())
+        order = list(chain.from_iterable(hands)) or list(range(len(spans)))
+        ends = np.empty(len(order), np.int64)
+        ends[order] = np.cumsum([len(tokens[number]) for number in order])
+        step = cache.attention([spans[number] for number in order], list(map(len, hands)))
+        row = list(chain.from_iterable(tokens[number] for number in order))
+        options: dict[str, Any] = {}
+        if wanted is not None:
+            options["logits_to_keep"] = torch.from_numpy(ends[list(wanted)] - 1)
         output = model(
-            input_ids=torch.tensor([list(chain.from_iterable(tokens))]),
+            input_ids=torch.tensor([row]),
             position_ids=torch.from_numpy(step.places)[None],
             attention_mask=self._no_mask,
             use_cache=False,
@@ -101,7 +120,7 @@ class CpuRunner:
             **options,
         )
         step.check()
-        return output
+        return output, ends
 
 
 def _offsets(lengths: Iterable[int]) -> list[int]:

@@ -1,20 +1,20 @@
 """A decoder layer of Llama's kind, in one compiled loop."""
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from services.generator.engine.cpu_attention import AttentionCall, attend_share, keep_share
+from services.generator.engine.cpu_attention import AttentionCall, attend_share, attend_tiles, keep
 from services.generator.engine.cpu_attention import row as head_row
 from services.generator.layers.compiled import Floats, compiled
 from services.generator.layers.hadamard import MOST, transform
 from services.generator.layers.int8_product import (
     GATED,
+    WORD,
     Int8Weights,
     gate_groups,
     multiply_groups,
-    share,
 )
 from services.generator.layers.rms_norm import normalize_row
 from services.generator.layers.rounding import LARGEST, peak, round_row, round_to
@@ -24,6 +24,7 @@ from services.generator.openmp import (
     carray,
     parallel,
     pointer,
+    share,
     thread_count,
     thread_number,
 )
@@ -36,9 +37,9 @@ class LayerCall(Call):
         attention: Its query, key and value lie side by side, as the first product gives them.
         hidden: Address of float32 (tokens, hidden_width), changed.
         inner: Of float32 (tokens, inner_width), written.
-        rounded: Of bytes for the widest rows that are rounded, written.
+        rounded: Of bytes (tokens, widest), written: rows that are rounded.
         scales: Of float32 (tokens,), written.
-        peaks: Of float32 (tokens, threads), written.
+        peaks: Of float32 (threads, tokens), written.
         cosines: Of float32 (tokens, width of a head).
         sines: As `cosines`.
         attention_norm: Of float32 (hidden_width,).
@@ -51,7 +52,7 @@ class LayerCall(Call):
         *((name, Int8Weights) for name in ("projections", "output", "gate_up", "down")),
         *((name, ctypes.c_int64) for name in ("hidden", "inner", "rounded", "scales", "peaks")),
         *((name, ctypes.c_int64) for name in ("cosines", "sines", "attention_norm", "mlp_norm")),
-        *((name, ctypes.c_int64) for name in ("hidden_width", "inner_width", "count")),
+        *((name, ctypes.c_int64) for name in ("hidden_width", "inner_width", "widest", "count")),
         *((name, ctypes.c_float) for name in ("attention_epsilon", "mlp_epsilon")),
     )
 
@@ -62,20 +63,74 @@ def _floats(address: int, row: int, width: int) -> Floats:
     return found
 
 
+class _Work(NamedTuple):
+    """What a thread computes of a step.
+
+    Attributes:
+        alone: Whether it needs nothing of what others compute.
+        first: The first token whose rows it takes as a whole.
+        last: The first behind them.
+        begin: The first token of which it computes products: all outputs, or its share of them.
+        end: The first behind them.
+        first_tile: Of its tokens, where it is alone.
+        last_tile: The first behind them.
+    """
+
+    alone: bool
+    first: int
+    last: int
+    begin: int
+    end: int
+    first_tile: int
+    last_tile: int
+
+
 @compiled
-def _round(call: Any, row: int, scratch: Floats) -> None:
+def _alone(attention: Any, number: int) -> _Work:
+    shares = carray(pointer(attention.shares), (attention.share_count + 1, 2), np.int64)
+    first, last = shares[number, 0], shares[number + 1, 0]
+    return _Work(True, first, last, first, last, shares[number, 1], shares[number + 1, 1])
+
+
+@compiled
+def _with_others(attention: Any) -> _Work:
+    first, last = share(attention.tokens)
+    return _Work(False, first, last, 0, attention.tokens, 0, 0)
+
+
+@compiled
+def _wait(work: _Work) -> None:
+    """For others, where what comes next needs what they compute."""
+    if not work.alone:
+        barrier()
+
+
+@compiled
+def _mine(work: _Work, count: int) -> tuple[int, int]:
+    """Its share of so many outputs: the first, and the first behind them."""
+    return (0, count) if work.alone else share(count)
+
+
+@compiled
+def _rounded(call: Any, work: _Work, token: int, width: int) -> int:
+    """Where the rounded row of one of the tokens is; each that works alone has its own memory."""
+    return int(call.rounded + work.begin * call.widest + (token - work.begin) * width)
+
+
+@compiled
+def _round(call: Any, work: _Work, token: int, row: Floats) -> None:
     """Round a row of one token, changed."""
-    rounded = carray(pointer(call.rounded + row * len(scratch)), len(scratch), np.uint8)
-    _floats(call.scales, row, 1)[0] = round_row(scratch, rounded)
+    rounded = carray(pointer(_rounded(call, work, token, len(row))), len(row), np.uint8)
+    _floats(call.scales, token, 1)[0] = round_row(row, rounded)
 
 
 @compiled
-def _normalize_share(call: Any, norm: int, epsilon: float) -> None:
+def _normalize(call: Any, work: _Work, norm: int, epsilon: float) -> None:
     weight = _floats(norm, 0, call.hidden_width)
     scratch = np.empty(call.hidden_width, np.float32)
-    for token in range(thread_number(), call.attention.tokens, thread_count()):
+    for token in range(work.first, work.last):
         normalize_row(_floats(call.hidden, token, call.hidden_width), weight, epsilon, scratch)
-        _round(call, token, scratch)
+        _round(call, work, token, scratch)
 
 
 @compiled
@@ -89,9 +144,9 @@ def _rotate(numbers: Floats, cosines: Floats, sines: Floats) -> None:
 
 
 @compiled
-def _rotate_share(call: Any) -> None:
+def _rotate_heads(call: Any, work: _Work) -> None:
     attention = call.attention
-    for token in range(thread_number(), attention.tokens, thread_count()):
+    for token in range(work.first, work.last):
         cosines = _floats(call.cosines, token, attention.width)
         sines = _floats(call.sines, token, attention.width)
         for head in range(attention.query_heads):
@@ -101,120 +156,145 @@ def _rotate_share(call: Any) -> None:
 
 
 @compiled
-def _attended_share(call: Any) -> None:
+def _attend(call: Any, work: _Work) -> None:
+    if work.alone:
+        attend_tiles(call.attention, np.uint16, work.first_tile, work.last_tile)
+    else:
+        attend_share(call.attention, np.uint16)
+
+
+@compiled
+def _round_attended(call: Any, work: _Work) -> None:
     width = call.attention.query_heads * call.attention.width
-    for token in range(thread_number(), call.attention.tokens, thread_count()):
-        _round(call, token, _floats(call.attention.output.address, token, width))
+    for token in range(work.first, work.last):
+        _round(call, work, token, _floats(call.attention.output.address, token, width))
 
 
 @compiled
-def _gated_columns(call: Any) -> tuple[int, int]:
-    """The columns that this thread computes, rounds and reads again: its own, as far as can be."""
-    blocks, mine, threads = call.inner_width // MOST, thread_number(), thread_count()
-    return blocks * mine // threads * MOST, blocks * (mine + 1) // threads * MOST
+def _gated(call: Any, work: _Work) -> tuple[int, int]:
+    """The columns that it computes, rounds and reads again: its own, as far as can be."""
+    first, last = _mine(work, call.inner_width // MOST)
+    return first * MOST, last * MOST
 
 
 @compiled
-def _gate_share(call: Any) -> None:
-    """Gate and mix this thread's columns, and tell the largest of each row."""
-    begin, end = _gated_columns(call)
-    tokens, width = call.attention.tokens, call.inner_width
+def _peaks(call: Any, work: _Work, thread: int) -> Floats:
+    """The largest of each row of what a thread has gated."""
+    return _floats(call.peaks, 0 if work.alone else thread, call.attention.tokens)
+
+
+@compiled
+def _gate(call: Any, work: _Work) -> None:
+    """Gate and mix its columns, and tell the largest of each row."""
+    first, last = _gated(call, work)
+    width, begin = call.inner_width, work.begin
     gate_groups(
         call.gate_up,
-        begin // GATED,
-        end // GATED,
-        tokens,
-        call.rounded,
-        call.scales,
-        call.inner,
+        first // GATED,
+        last // GATED,
+        work.end - begin,
+        _rounded(call, work, begin, call.hidden_width),
+        call.scales + 4 * begin,
+        call.inner + 4 * begin * width,
         4 * width,
     )
-    for token in range(tokens):
-        inner = _floats(call.inner, token, width)[begin:end]
+    peaks = _peaks(call, work, thread_number())
+    for token in range(begin, work.end):
+        inner = _floats(call.inner, token, width)[first:last]
         transform(inner)
-        _floats(call.peaks, token, thread_count())[thread_number()] = peak(inner)
+        peaks[token] = peak(inner)
 
 
 @compiled
-def _round_gated_share(call: Any) -> None:
-    """Round this thread's columns, when all have told the largest."""
-    begin, end = _gated_columns(call)
+def _round_gated(call: Any, work: _Work) -> None:
+    """Round its columns, when all have told the largest."""
+    first, last = _gated(call, work)
     width = call.inner_width
-    for token in range(call.attention.tokens):
-        inner = _floats(call.inner, token, width)[begin:end]
-        rounded = carray(pointer(call.rounded + token * width), width, np.uint8)
-        most = _floats(call.peaks, token, thread_count()).max()
-        round_to(inner, most, rounded[begin:end])
-        if begin == 0:
+    for token in range(work.begin, work.end):
+        most = np.float32(0)
+        for thread in range(1 if work.alone else thread_count()):
+            most = max(most, _peaks(call, work, thread)[token])
+        rounded = carray(pointer(_rounded(call, work, token, width)), width, np.uint8)
+        round_to(_floats(call.inner, token, width)[first:last], most, rounded[first:last])
+        if first == 0:
             _floats(call.scales, token, 1)[0] = most / np.float32(LARGEST)
 
 
 @compiled
-def _project_share(call: Any) -> None:
+def _project(call: Any, work: _Work) -> None:
     """Queries, keys and values side by side."""
     weights, query = call.projections, call.attention.query
-    first, last = share(weights.groups)
+    first, last = _mine(work, weights.groups)
     multiply_groups(
         weights,
         first,
         last,
-        call.attention.tokens,
-        call.rounded,
-        call.scales,
+        work.end - work.begin,
+        _rounded(call, work, work.begin, call.hidden_width),
+        call.scales + 4 * work.begin,
         weights.bias,
         0,
-        query.address,
+        query.address + work.begin * query.token,
         query.token,
     )
 
 
 @compiled
-def _add_share(call: Any, weights: Any) -> None:
+def _add(call: Any, work: _Work, weights: Any) -> None:
     """Add a product to what the layer was given."""
-    first, last = share(weights.groups)
+    first, last = _mine(work, weights.groups)
+    hidden = call.hidden + 4 * work.begin * call.hidden_width
     multiply_groups(
         weights,
         first,
         last,
-        call.attention.tokens,
-        call.rounded,
-        call.scales,
-        call.hidden,
+        work.end - work.begin,
+        _rounded(call, work, work.begin, weights.words * WORD),
+        call.scales + 4 * work.begin,
+        hidden,
         4 * call.hidden_width,
-        call.hidden,
+        hidden,
         4 * call.hidden_width,
     )
 
 
 @compiled
-def _compute(call: Any) -> None:
+def _compute(call: Any, work: _Work) -> None:
     """Compute one layer, when its input is there."""
-    _normalize_share(call, call.attention_norm, call.attention_epsilon)
-    barrier()
-    _project_share(call)
-    barrier()
-    _rotate_share(call)
-    keep_share(call.attention, np.uint16)  # of the tokens that this thread has rotated
-    barrier()
-    attend_share(call.attention, np.uint16)
-    barrier()
-    _attended_share(call)
-    barrier()
-    _add_share(call, call.output)
-    barrier()
-    _normalize_share(call, call.mlp_norm, call.mlp_epsilon)
-    barrier()
-    _gate_share(call)
-    barrier()
-    _round_gated_share(call)
-    barrier()
-    _add_share(call, call.down)
+    _normalize(call, work, call.attention_norm, call.attention_epsilon)
+    _wait(work)
+    _project(call, work)
+    _wait(work)
+    _rotate_heads(call, work)
+    keep(call.attention, np.uint16, work.first, work.last)
+    _wait(work)
+    _attend(call, work)
+    _wait(work)
+    _round_attended(call, work)
+    _wait(work)
+    _add(call, work, call.output)
+    _wait(work)
+    _normalize(call, work, call.mlp_norm, call.mlp_epsilon)
+    _wait(work)
+    _gate(call, work)
+    _wait(work)
+    _round_gated(call, work)
+    _wait(work)
+    _add(call, work, call.down)
 
 
 @parallel(LayerCall)
 def compute(calls: Any) -> None:
     """Compute layers one after the other."""
     layers = carray(calls, carray(calls, 1)[0].count)
-    for layer in range(len(layers)):
-        _compute(layers[layer])
-        barrier()
+    attention = layers[0].attention
+    # Fewer threads than shares may have come.
+    for number in range(thread_number(), attention.share_count, thread_count()):
+        work = _alone(attention, number)
+        for layer in range(len(layers)):
+            _compute(layers[layer], work)
+    if attention.share_count == 0:
+        work = _with_others(attention)
+        for layer in range(len(layers)):
+            _compute(layers[layer], work)
+            barrier()

@@ -43,6 +43,7 @@ class LayerRun:
         self._scales = [each.scale for each in asked]
         self._windows = [each.window or EVERYTHING for each in asked]
         self._workspace = _Workspace(layers[0])
+        self._calls["widest"] = self._workspace.widest
         self._given: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     @staticmethod
@@ -119,6 +120,7 @@ class _Workspace:
 
     Attributes:
         threads: How many the loop may be run in.
+        widest: Bytes of the widest row that is rounded.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -127,7 +129,7 @@ class _Workspace:
         self._projected = layer.self_attn.q_proj.linear.out_features
         self._attended = layer.self_attn.o_proj.in_features
         self._inner = layer.mlp.down.in_features
-        self._widest = max(layer.mlp.gate_up.in_features, self._attended, self._inner)
+        self.widest = max(layer.mlp.gate_up.in_features, self._attended, self._inner)
 
     def reserve(self, tokens: int) -> None:
         """Make room for a step's tokens."""
@@ -138,9 +140,9 @@ class _Workspace:
         self.projected = torch.empty(tokens, self._projected)
         self.attended = torch.empty(tokens, self._attended)
         self.inner = torch.empty(tokens, self._inner)
-        self.rounded = torch.empty(tokens, self._widest, dtype=torch.uint8)
+        self.rounded = torch.empty(tokens, self.widest, dtype=torch.uint8)
         self.scales = torch.empty(tokens)
-        self.peaks = torch.empty(tokens, threads)
+        self.peaks = torch.empty(threads, tokens)
 
     def tell(self, call: AttentionCall) -> None:
         """Tell attention where the layers' query, key and value will be."""

@@ -20,7 +20,7 @@ from services.generator.layers import simd
 from services.generator.layers.compiled import compiled
 from services.generator.layers.int8_tiles import ROWS as TILE_ROWS
 from services.generator.layers.int8_tiles import configure, release, sum_tiles
-from services.generator.openmp import Call, carray, parallel, thread_count, thread_number
+from services.generator.openmp import Call, carray, parallel, share
 
 OUTPUTS = 32
 """Weights are read in groups of so many outputs."""
@@ -213,13 +213,6 @@ _multiply_few: Any = _multiply_rows
 _multiply_one: Any = _multiply_sums
 _gate_few: Any = _gate_rows
 _gate_one: Any = _gate_sums
-
-
-@compiled
-def share(groups: int) -> tuple[int, int]:
-    """The first of this thread's groups, and the first behind them."""
-    mine, threads = thread_number(), thread_count()
-    return groups * mine // threads, groups * (mine + 1) // threads
 
 
 @compiled

@@ -213,6 +213,20 @@ def test_a_text_is_the_same_to_the_last_bit_in_whatever_company_pieces_and_threa
     assert torch.equal(steps(*((number, 49, 50) for number in range(len(TEXTS)))), alone)
 
 
+@pytest.mark.parametrize("hands", [[[4, 2], [0, 1, 3]], [[0], [1], [2], [3], [4]]])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("config", FUSABLE.values(), ids=FUSABLE)
+def test_it_makes_no_difference_which_thread_computes_what(
+    config: PretrainedConfig, threads: int, hands: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(config)
+    torch.set_num_threads(threads)
+    monkeypatch.setattr(cpu_runner, "deal", lambda *_: [])
+    together = all_at_once(model)
+    monkeypatch.setattr(cpu_runner, "deal", lambda *_: hands)
+    assert torch.equal(all_at_once(model), together)
+
+
 def test_steps_may_have_more_tokens_and_threads_than_the_one_before_or_fewer() -> None:
     model = model_of(LLAMA)
     expected, steps = Steps(model)((0, 0, 50)), Steps(model)

@@ -21,10 +21,9 @@ from services.generator.layers.int8_product import (
     ProductCall,
     gate_groups,
     multiply_groups,
-    share,
 )
 from services.generator.layers.int8_weights import Product
-from services.generator.openmp import carray, parallel
+from services.generator.openmp import carray, parallel, share
 
 MARGIN = 5
 
