@@ -3,11 +3,13 @@
     python -m benchmarks.generator [--alone] [--rounds 3] [--seconds 4] [--plot FILE]
 
 All of it is measured in one run, by turns, with the embedded model. The servers run with their
-default settings and are asked over gRPC. llama.cpp is measured in its own process without a server,
-which is to its advantage. Of vLLM's two types the faster counts. The last line is JSON.
+default settings and are asked over gRPC; those whose turn it is not are stopped. llama.cpp is
+measured in its own process without a server, which is to its advantage. Of vLLM's two types the
+faster counts. The last line is JSON.
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -55,13 +57,36 @@ class MissingPeerError(Exception):
 
 @contextmanager
 def serving(name: str, logs: Path) -> Iterator[Member]:
-    """One of the generators, until the block ends."""
+    """One of the generators, until the block ends; it sleeps but where it is `awake`."""
     python, flags = _SERVERS[name]
     shared = (f"--model={EMBEDDED}", "--metrics-port=null")
     port = Ports.free().generator
     with server("generator", port, logs, *shared, *flags, python=python) as member:
         wait_until_serving(member)
-        yield member
+        _signal(member, signal.SIGSTOP)
+        try:
+            yield member
+        finally:
+            _signal(member, signal.SIGCONT)
+
+
+@contextmanager
+def awake(member: Member) -> Iterator[str]:
+    """Let a server run, at the address given, until the block ends.
+
+    What has nothing to do may still take time from what is measured: a vLLM that waits for requests
+    takes a fifth of a core.
+    """
+    _signal(member, signal.SIGCONT)
+    try:
+        yield member.address
+    finally:
+        _signal(member, signal.SIGSTOP)
+
+
+def _signal(member: Member, number: signal.Signals) -> None:
+    """Send a signal to a server and to all processes that it has started."""
+    os.killpg(member.process.pid, number)
 
 
 def workers(alone: bool, seconds: float) -> dict[str, list[str]]:
@@ -108,22 +133,24 @@ def measure(
             members[name] = running.enter_context(serving(name, logs))
 
         def over_grpc(name: str, count: int) -> Speed:
-            return runner.run(streams.measure(members[name].address, count, seconds))
+            with awake(members[name]) as address:
+                return runner.run(streams.measure(address, count, seconds))
 
         measures: dict[str, Measure] = {name: partial(over_grpc, name) for name in members}
         for name, command in workers(alone, seconds).items():
             measures[name] = running.enter_context(worker(command, logs / f"{name}.log"))
         speeds = by_turns(measures, rounds, console)
         console.print(f"{PROMPTS} prompts of {PROMPT_TOKENS:,} tokens, {GAP_STREAMS} streams")
-        without, during = runner.run(
-            streams.measure_gaps(
-                members[report.SEGUE].address,
-                GAP_STREAMS,
-                prompt_tokens=PROMPT_TOKENS,
-                prompts=PROMPTS,
-                pause_s=PAUSE_S,
+        with awake(members[report.SEGUE]) as address:
+            without, during = runner.run(
+                streams.measure_gaps(
+                    address,
+                    GAP_STREAMS,
+                    prompt_tokens=PROMPT_TOKENS,
+                    prompts=PROMPTS,
+                    pause_s=PAUSE_S,
+                )
             )
-        )
     return report.Findings(speeds, without, during)
 
 
