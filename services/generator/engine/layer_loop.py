@@ -1,4 +1,8 @@
-"""A decoder layer of Llama's kind, in one compiled loop."""
+"""A decoder layer of Llama's kind, in one compiled loop.
+
+Threads either share the outputs of each product, and wait for each other before what needs all of
+them; or each computes some of the step's sequences by itself, through all layers (see `shares`).
+"""
 
 import ctypes
 from typing import Any, NamedTuple
