@@ -69,7 +69,8 @@ class GeneratorSettings(ServerSettings):
     this itself."""
 
     kv_bytes: int | None = Field(default=None, ge=1)
-    """Memory for keys and values; 1 GiB, or most of what a GPU has left, when not set."""
+    """Memory for keys and values, taken at the start; 1 GiB, or most of what a GPU has left, when
+    not set."""
 
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs that share each layer's work; with the engine `vllm` only."""

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -216,3 +217,12 @@ def test_what_is_no_number_is_none_in_bfloat16_either() -> None:
     texts.parts[0][2][0, 1, 2] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
     [output] = texts.attended(texts.cache(torch.bfloat16), [(0, 0, 3)], None)
     assert output[1:, 0].isnan().tolist() == [[False, False, True, False]] * 2
+
+
+def test_memory_that_is_reserved_is_there_before_it_is_used() -> None:
+    blocks = 20_000  # 133 MB, more than what else may come or go
+    cache = CpuCache(config((1, 1), 20), blocks)
+    size = cache.keys.nbytes + cache.values.nbytes
+    before = psutil.Process().memory_info().rss
+    cache.reserve()
+    assert psutil.Process().memory_info().rss - before > 0.9 * size
