@@ -231,7 +231,7 @@ def _memory(call: Any, kind: Any) -> tuple[Any, Any]:
 def keep(call: Any, kind: Any, first: int, last: int) -> None:
     """Put the keys and values of some tokens, up to the last one, where they lie.
 
-    Two threads that wrote next to each other would wait for each other's lines of memory.
+    A thread keeps what stands side by side: two that wrote to neighbours would wait for each other.
 
     Args:
         call: Of AttentionCall.

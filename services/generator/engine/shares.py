@@ -9,8 +9,9 @@ from services.generator.layers.int8_tiles import AVAILABLE
 # tiles they always would: it multiplies several times faster than it reads.
 _FEWEST = 8
 
-# How many earlier tokens take as long to attend to as a token takes for all else.
-_CONTEXT = 800
+CONTEXT = 800
+"""How many earlier tokens take as long to attend to, on a CPU, as a token takes for all else: 256
+tokens take 64 ms alone, and 146 ms behind 1,000 others."""
 
 # How much longer the busiest thread may take than all do on average.
 _UNEVEN = 1.1
@@ -25,7 +26,7 @@ def deal(spans: Sequence[Span], threads: int) -> list[list[int]]:
     """
     if AVAILABLE or sum(span.end - span.begin for span in spans) < _FEWEST * threads:
         return []
-    prices = [(span.end - span.begin) * (1 + span.end / _CONTEXT) for span in spans]
+    prices = [(span.end - span.begin) * (1 + span.end / CONTEXT) for span in spans]
     hands: list[list[int]] = [[] for _ in range(threads)]
     loads = [0.0] * threads
     # The largest first, each to who has least: at most a third more than the best (Graham, 1969).

@@ -26,6 +26,7 @@ from services.generator.engine.pace import Pace
 from services.generator.engine.sampler import Candidates, Choice, choose
 from services.generator.engine.scheduler import Chunk, Limits, Scheduler
 from services.generator.engine.sequence import Sequence
+from services.generator.engine.shares import CONTEXT
 from services.generator.engine.threaded import Prompts, ThreadedEngine
 from services.generator.hidden_states import BATCH_TOKENS
 from services.generator.models import LoadedModel
@@ -37,8 +38,6 @@ _log = logging.getLogger("segue.engine")
 
 # Of SmolLM2-135M on two cores, 128 tokens take 32 ms, four times a step of eight texts.
 _CPU_STEP_TOKENS = 128
-# See `Limits.context`: 256 tokens take 64 ms alone, and 146 ms behind 1,000 others.
-_CPU_CONTEXT = 800
 _CUDA_STEP_TOKENS = 2048  # 15 teraflop of Phi-3-mini; not measured
 _CPU_BYTES = 2**30
 _CUDA_SHARE = 0.8
@@ -55,7 +54,7 @@ def block_bytes(loaded: LoadedModel) -> int:
 def usual_limits(device: torch.device) -> Limits:
     """Bounds of a step that suit a device."""
     if device.type == "cpu":
-        return Limits(tokens=_CPU_STEP_TOKENS, context=_CPU_CONTEXT)
+        return Limits(tokens=_CPU_STEP_TOKENS, context=CONTEXT)
     return Limits(tokens=_CUDA_STEP_TOKENS)
 
 
