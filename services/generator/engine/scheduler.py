@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from services.generator.engine.blocks import BlockPool
 from services.generator.engine.sequence import Sequence
@@ -28,8 +28,7 @@ class Limits:
     context: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk(Generic[Owner]):
+class Chunk(NamedTuple, Generic[Owner]):
     """Tokens `begin` to `end` of a sequence, to be computed in one step."""
 
     sequence: Sequence[Owner]
@@ -69,6 +68,7 @@ class Scheduler(Generic[Owner]):
         self._waiting: deque[Sequence[Owner]] = deque()
         self._preempted: list[Sequence[Owner]] = []
         self._hurried = False  # somebody waits for the next token
+        self._left = 0.0  # tokens of no context that the step may still have
 
     def __len__(self) -> int:
         return len(self._running) + len(self._waiting)
@@ -103,19 +103,20 @@ class Scheduler(Generic[Owner]):
     def schedule(self) -> list[Chunk[Owner]]:
         """The next step; empty only when there is no sequence."""
         self._preempted = []
-        budget = self._limits.tokens
-        self._hurried = any(one.missing == 1 for one in self._running)
-        chunks: list[Chunk[Owner]] = []
+        self._left = float(self._limits.tokens)
         # Those with one token missing come first, so that no prompt keeps them waiting.
-        for sequence in sorted(self._running, key=lambda one: one.missing > 1):
-            if budget and sequence not in self._preempted:
-                chunks += self._chunk(sequence, budget)
-                budget = self._left(chunks)
+        growing = [one for one in self._running if one.missing == 1]
+        behind = [one for one in self._running if one.missing > 1]
+        self._hurried = bool(growing)
+        chunks: list[Chunk[Owner]] = []
+        for sequence in (*growing, *behind):
+            if self._left >= 1 and sequence not in self._preempted:
+                chunks += self._chunk(sequence)
         # Who lost its memory in this step is not let in again in the same.
-        while budget and not self._preempted and self._admit():
-            chunks += self._chunk(self._running[-1], budget)
-            budget = self._left(chunks)
-        chunks = [chunk for chunk in chunks if chunk.sequence not in self._preempted]
+        while self._left >= 1 and not self._preempted and self._admit():
+            chunks += self._chunk(self._running[-1])
+        if self._preempted:
+            chunks = [chunk for chunk in chunks if chunk.sequence not in self._preempted]
         if self._ahead:
             for chunk in chunks:
                 self._lend_ahead(chunk)
@@ -128,20 +129,16 @@ class Scheduler(Generic[Owner]):
         for number in range(chunk.begin // self._pool.size, chunk.end // self._pool.size):
             self._pool.seal(sequence.blocks, sequence.tokens, number)
 
-    def _left(self, chunks: list[Chunk[Owner]]) -> int:
-        """How many tokens of no context the step may still have."""
-        spent = sum(chunk.size * self._price(chunk.begin, chunk.size) for chunk in chunks)
-        return max(0, int(self._limits.tokens - spent))
-
     def _price(self, begin: int, size: int) -> float:
         """What a token counts of those that stand behind others."""
         if size == 1 or not self._hurried or self._limits.context is None:
             return 1.0
         return 1.0 + begin / self._limits.context
 
-    def _chunk(self, sequence: Sequence[Owner], budget: int) -> list[Chunk[Owner]]:
+    def _chunk(self, sequence: Sequence[Owner]) -> list[Chunk[Owner]]:
+        """As many of its missing tokens as the step may have, none if there is no memory."""
         price = self._price(sequence.computed, sequence.missing)
-        size = min(sequence.missing, max(1, int(budget / price)))
+        size = min(sequence.missing, max(1, int(self._left / price)))
         end = sequence.computed + size
         while len(sequence.blocks) * self._pool.size < end:
             block = self._pool.lend()
@@ -152,6 +149,7 @@ class Scheduler(Generic[Owner]):
             self._preempt(victim)
             if victim is sequence:
                 return []
+        self._left -= size * price
         return [Chunk(sequence, sequence.computed, end)]
 
     def _lend_ahead(self, chunk: Chunk[Owner]) -> None:
