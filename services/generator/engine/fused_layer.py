@@ -56,9 +56,10 @@ class FusedLayer(nn.Module):
             UnsupportedModelError: the layer is computed with those before it, and given something
                 else than they are.
         """
-        if step is not None and self.run.suits(step, *position_embeddings):
-            return self.run(self.asked.layer, hidden_states, *position_embeddings, step)
         if step is not None:
+            computed = self.run(self.asked.layer, hidden_states, *position_embeddings, step)
+            if computed is not None:
+                return computed
             others["step"] = step
         given: torch.Tensor = self.layer(
             hidden_states, position_embeddings=position_embeddings, **others
@@ -77,12 +78,22 @@ def fuse(model: nn.Module) -> None:
     config: Any = model.config
     with openmp.one_thread():
         parents = [each for each in model.modules() if not isinstance(each, FusedLayer)]
-        for parent in parents:
+        for parent in reversed(parents):  # what is inside of others comes first
             for name, child in list(parent.named_children()):
                 if _is_fusable(child) and (fused := _fused(child, config)):
                     setattr(parent, name, fused)
-            if isinstance(parent, nn.ModuleList):
-                _join(list(parent))
+                elif type(child) is nn.ModuleList:
+                    _join(list(child))
+                    setattr(parent, name, _Layers(child))
+
+
+class _Layers(nn.ModuleList):
+    """A list of which all is taken by a slice in each step, without being copied then."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
+            return self
+        return super().__getitem__(index)
 
 
 def _join(layers: list[nn.Module]) -> None:

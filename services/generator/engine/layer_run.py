@@ -44,13 +44,7 @@ class LayerRun:
         self._windows = [each.window or EVERYTHING for each in asked]
         self._workspace = _Workspace(layers[0])
         self._calls["widest"] = self._workspace.widest
-        self._given: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-    @staticmethod
-    def suits(step: CpuAttention, cosines: torch.Tensor, sines: torch.Tensor) -> bool:
-        """Whether the loop is for such a step: it rotates all of a head."""
-        width = step.call.width
-        return step.cache.dtype == torch.bfloat16 and cosines.shape[2] == sines.shape[2] == width
+        self._given: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def __call__(
         self,
@@ -59,7 +53,7 @@ class LayerRun:
         cosines: torch.Tensor,
         sines: torch.Tensor,
         step: CpuAttention,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | None:
         """Compute a step for all layers when the first one is asked for.
 
         Args:
@@ -67,21 +61,23 @@ class LayerRun:
             hidden: float32 (1, tokens, width), changed.
             cosines: float32 (1, tokens, width of a head).
             sines: As `cosines`.
-            step: One that suits.
+            step: What is computed.
 
         Returns:
-            What the last one gives, as `hidden`.
+            What the last one gives, as `hidden`; None where the loop is not for such a step.
 
         Raises:
             UnsupportedModelError: a later layer is not given what the first one was, and what the
                 one before it gave.
         """
         if layer == self._numbers[0]:
-            self._given = hidden.contiguous(), cosines, sines
-            self._compute(*self._given, step)
-        elif any(map(is_not, (hidden, cosines, sines), self._given)):
+            self._given = None
+            if _suits(step, cosines, sines):
+                self._given = hidden.contiguous(), cosines, sines
+                self._compute(*self._given, step)
+        elif self._given and any(map(is_not, (hidden, cosines, sines), self._given)):
             raise UnsupportedModelError(f"whose layer {layer} takes something else than others")
-        return self._given[0]
+        return self._given[0] if self._given else None
 
     def _compute(
         self, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, step: CpuAttention
@@ -100,6 +96,12 @@ class LayerRun:
             calls[name] = getattr(workspace, name).data_ptr()
         openmp.run(compute, self._array, workspace.threads)
         step.attended(self._numbers)
+
+
+def _suits(step: CpuAttention, cosines: torch.Tensor, sines: torch.Tensor) -> bool:
+    """Whether the loop is for such a step: it rotates all of a head."""
+    width = step.call.width
+    return step.cache.dtype == torch.bfloat16 and cosines.shape[2] == sines.shape[2] == width
 
 
 def _call(layer: Any) -> LayerCall:
