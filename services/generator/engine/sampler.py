@@ -61,7 +61,8 @@ def choose(logits: torch.Tensor, candidates: Sequence[Candidates]) -> list[int]:
         candidates: Of each row.
     """
     for row, one in enumerate(candidates):
-        _penalise(logits[row], one)
+        if one.forbidden or one.choice.sampling.repetition_penalty != 1.0:
+            _penalise(logits[row], one)
     chosen = _likeliest_tokens(logits)
     drawn = [row for row, one in enumerate(candidates) if one.choice.sampling.do_sample]
     few = [row for row in drawn if 0 < candidates[row].choice.sampling.top_k <= _FEW]
