@@ -72,8 +72,8 @@ class AttentionCall(Call):
         values: As `keys` (blocks, heads, BLOCK_SIZE, width up to a multiple of LANES), written.
         slots: int64 (tokens,), where each token lies: `n` in block `n // BLOCK_SIZE`.
         tiles: int64 (tile_count, 4), tokens of one sequence: the first one's number in the step,
-            its place in the sequence, how many there are, and the sequence's number.
-        tables: int64 (sequences, most), the blocks of each sequence.
+            its place in the sequence, how many there are, and where the sequence's table begins.
+        tables: int64 (listed,), the blocks of each sequence, one sequence after the other.
         shares: int64 (share_count + 1, 2), the first token and the first tile of each share that a
             thread can compute by itself, and what is behind the last; 0 where there are none.
         longest: Tokens of the blocks of the longest sequence.
@@ -84,7 +84,7 @@ class AttentionCall(Call):
     _fields_ = (
         *((name, Rows) for name in ("query", "key", "value", "output")),
         *((name, ctypes.c_int64) for name in ("keys", "values", "slots", "tiles", "tables")),
-        *((name, ctypes.c_int64) for name in ("tokens", "tile_count", "sequences", "most")),
+        *((name, ctypes.c_int64) for name in ("tokens", "tile_count", "listed")),
         *((name, ctypes.c_int64) for name in ("shares", "share_count")),
         *((name, ctypes.c_int64) for name in ("blocks", "heads", "query_heads", "width")),
         *((name, ctypes.c_int64) for name in ("longest", "window")),
@@ -249,7 +249,7 @@ def keep(call: Any, kind: Any, first: int, last: int) -> None:
 def _let_come(keys: Any, tables: Ints, tile: Ints, head: int) -> None:
     """Let the keys that a job reads first come, while the one before it is computed."""
     blocks = min(_READY, tile[1] // BLOCK_SIZE + 1)
-    for block in tables[tile[3], :blocks]:
+    for block in tables[tile[3] : tile[3] + blocks]:
         prefetch(keys[block, head])
 
 
@@ -279,7 +279,7 @@ def _attend_jobs(call: Any, kind: Any, begin: int, end: int, apart: int, togethe
     """Attend to `together` jobs, a head of a tile each, from each begin on; begins are `apart`."""
     keys, values = _memory(call, kind)
     tiles = carray(pointer(call.tiles), (call.tile_count, 4), np.int64)
-    tables = carray(pointer(call.tables), (call.sequences, call.most), np.int64)
+    tables = carray(pointer(call.tables), call.listed, np.int64)
     shared_by = call.query_heads // call.heads
     query = np.empty((TILE, shared_by, call.width), np.float32)
     output = np.empty((TILE, shared_by, values.shape[3]), np.float32)
@@ -291,8 +291,8 @@ def _attend_jobs(call: Any, kind: Any, begin: int, end: int, apart: int, togethe
             if following < end:
                 _let_come(keys, tables, tiles[following // call.heads], following % call.heads)
             head = job % call.heads
-            first, place, count, sequence = tiles[job // call.heads]
-            table, asked, told = tables[sequence], query[:count], output[:count]
+            first, place, count, listed = tiles[job // call.heads]
+            table, asked, told = tables[listed:], query[:count], output[:count]
             _ask(call, head, first, asked)
             _attend(asked, keys, values, table, head, place, call.window, scores, sums, told)
             _tell(call, head, first, told)

@@ -1,7 +1,8 @@
 """The KV cache of a CPU: keys and values of every layer, in blocks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -110,27 +111,19 @@ class CpuAttention(StepAttention):
 
     def __init__(self, cache: CpuCache, spans: Sequence[Span], shares: Sequence[int] = ()) -> None:
         super().__init__(len(cache.keys))
-        tables = _tables(spans)
+        tables, begins = _tables(spans)
         if tables.min() < 0 or tables.max() >= cache.keys.shape[1]:
             raise IndexError("a text has a block that the cache has not")
-        begins = np.array([span.begin for span in spans])
-        counts = np.array([span.end for span in spans]) - begins
-        sequences, firsts = _enumerate(counts)
-        places = begins[sequences] + firsts
-        slots = tables[sequences, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE
-        tiles = _tiles(begins, counts)
-        bounds = np.cumsum([0, *shares])
-        tokens = np.cumsum([0, *counts])
-        begun = np.stack([tokens[bounds], np.searchsorted(tiles[:, 3], bounds)], axis=1)
-        self.cache, self.places = cache, places
+        self.places, slots = _places(spans)
+        tiles, begun = _tiles(spans, begins, shares)
+        self.cache = cache
         self._owned = slots, tiles, tables, begun
         self.call = call = AttentionCall()
         addresses = (each.ctypes.data for each in self._owned)
         call.slots, call.tiles, call.tables, call.shares = addresses
         call.share_count = len(shares)
-        call.tokens, call.tile_count = len(slots), len(tiles)
-        call.sequences, call.most = tables.shape
-        call.longest = tables.shape[1] * BLOCK_SIZE
+        call.tokens, call.tile_count, call.listed = len(slots), len(tiles), len(tables)
+        call.longest = max(map(_block_count, spans)) * BLOCK_SIZE
         _, call.blocks, call.heads, call.width, _ = cache.keys.shape
 
     def _attend(
@@ -167,27 +160,47 @@ def _rows(tensor: torch.Tensor) -> Rows:
     return Rows(tensor.data_ptr(), 4 * head, 4 * token)
 
 
-def _tables(spans: Sequence[Span]) -> Ints:
-    """The blocks of all tokens so far, int64 (spans, most); then 0."""
-    counts = [-(-span.end // BLOCK_SIZE) for span in spans]
-    tables = np.zeros((len(spans), max(counts)), np.int64)
-    for table, span, count in zip(tables, spans, counts, strict=True):
+def _block_count(span: Span) -> int:
+    """How many blocks hold all tokens so far."""
+    return -(-span.end // BLOCK_SIZE)
+
+
+def _tables(spans: Sequence[Span]) -> tuple[Ints, list[int]]:
+    """The blocks of all tokens so far, int64, and where those of each sequence begin."""
+    counts = list(map(_block_count, spans))
+    for span, count in zip(spans, counts, strict=True):
         if len(span.blocks) < count:
             raise ValueError(f"{span.end} tokens do not fit {len(span.blocks)} blocks")
-        table[:count] = span.blocks[:count]
-    return tables
+    tables = [span.blocks[:count] for span, count in zip(spans, counts, strict=True)]
+    return _array(chain.from_iterable(tables)), list(accumulate(counts, initial=0))
 
 
-def _enumerate(counts: Ints) -> tuple[Ints, Ints]:
-    """Of some things of each of several owners: the owner's number, and the thing's among its."""
-    owners = np.repeat(np.arange(len(counts)), counts)
-    return owners, np.arange(len(owners)) - np.repeat(counts.cumsum() - counts, counts)
+def _places(spans: Sequence[Span]) -> tuple[Ints, Ints]:
+    """Where each token stands in its sequence, and where it lies in the cache."""
+    places: list[int] = []
+    slots: list[int] = []
+    for begin, end, blocks in spans:
+        for place in range(begin, end):
+            places.append(place)
+            slots.append(blocks[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE)
+    return _array(places), _array(slots)
 
 
-def _tiles(begins: Ints, counts: Ints) -> Ints:
-    """See `AttentionCall.tiles`, for sequences of which tokens from a place on are computed."""
-    sequences, numbers = _enumerate(-(-counts // TILE))
-    done = numbers * TILE
-    first = (counts.cumsum() - counts)[sequences] + done
-    count = np.minimum(counts[sequences] - done, TILE)
-    return np.stack([first, begins[sequences] + done, count, sequences], axis=1)
+def _tiles(
+    spans: Sequence[Span], tables: Sequence[int], shares: Sequence[int]
+) -> tuple[Ints, Ints]:
+    """See `AttentionCall.tiles` and `AttentionCall.shares`."""
+    tiles: list[int] = []
+    begun = [0, 0]  # the first token and the first tile of each span
+    tokens = 0
+    for (begin, end, _), table in zip(spans, tables, strict=False):
+        for place in range(begin, end, TILE):
+            tiles += tokens + place - begin, place, min(end - place, TILE), table
+        tokens += end - begin
+        begun += tokens, len(tiles) // 4
+    firsts = _array(begun).reshape(-1, 2)[list(accumulate(shares, initial=0))]
+    return _array(tiles).reshape(-1, 4), firsts
+
+
+def _array(numbers: Iterable[int]) -> Ints:
+    return np.fromiter(numbers, np.int64)
