@@ -191,15 +191,15 @@ def _tiles(
 ) -> tuple[Ints, Ints]:
     """See `AttentionCall.tiles` and `AttentionCall.shares`."""
     tiles: list[int] = []
-    begun = [0, 0]  # the first token and the first tile of each span
+    begun = [(0, 0)]  # the first token and the first tile of each span
     tokens = 0
     for (begin, end, _), table in zip(spans, tables, strict=False):
         for place in range(begin, end, TILE):
             tiles += tokens + place - begin, place, min(end - place, TILE), table
         tokens += end - begin
-        begun += tokens, len(tiles) // 4
-    firsts = _array(begun).reshape(-1, 2)[list(accumulate(shares, initial=0))]
-    return _array(tiles).reshape(-1, 4), firsts
+        begun.append((tokens, len(tiles) // 4))
+    firsts = chain.from_iterable(begun[bound] for bound in accumulate(shares, initial=0))
+    return _array(tiles).reshape(-1, 4), _array(firsts).reshape(-1, 2)
 
 
 def _array(numbers: Iterable[int]) -> Ints:

@@ -4,6 +4,7 @@ For the few tokens of a step, calling the parts of a layer one by one takes long
 compute.
 """
 
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -56,10 +57,10 @@ class FusedLayer(nn.Module):
             UnsupportedModelError: the layer is computed with those before it, and given something
                 else than they are.
         """
+        computed = self.run(self.asked.layer, hidden_states, *position_embeddings, step)
+        if computed is not None:
+            return computed
         if step is not None:
-            computed = self.run(self.asked.layer, hidden_states, *position_embeddings, step)
-            if computed is not None:
-                return computed
             others["step"] = step
         given: torch.Tensor = self.layer(
             hidden_states, position_embeddings=position_embeddings, **others
@@ -88,12 +89,28 @@ def fuse(model: nn.Module) -> None:
 
 
 class _Layers(nn.ModuleList):
-    """A list of which all is taken by a slice in each step, without being copied then."""
+    """Layers of which a model, that takes a slice of them in each step, asks no more than needed.
+
+    A slice of all of them gives one after the other, as long as there is more to compute. To copy
+    the list, and then to ask layers that have been computed, takes as long as all else in a step
+    that is not computed in loops.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__(layers)
+        self._runs = [layer.run if isinstance(layer, FusedLayer) else None for layer in self]
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
-            return self
+            return self._needed()
         return super().__getitem__(index)
+
+    def _needed(self) -> Iterator[nn.Module]:
+        begun = None
+        for layer, run in zip(self, self._runs, strict=True):
+            if run is None or run is not begun or not run.over:
+                yield layer
+            begun = run
 
 
 def _join(layers: list[nn.Module]) -> None:

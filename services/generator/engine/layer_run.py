@@ -45,6 +45,15 @@ class LayerRun:
         self._workspace = _Workspace(layers[0])
         self._calls["widest"] = self._workspace.widest
         self._given: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self._trusted = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the loop has computed all that is asked now, so that no later layer need be.
+
+        Not before a model has once asked them all in the way that the loop is for.
+        """
+        return self._trusted and self._given is not None
 
     def __call__(
         self,
@@ -52,7 +61,7 @@ class LayerRun:
         hidden: torch.Tensor,
         cosines: torch.Tensor,
         sines: torch.Tensor,
-        step: CpuAttention,
+        step: CpuAttention | None,
     ) -> torch.Tensor | None:
         """Compute a step for all layers when the first one is asked for.
 
@@ -61,10 +70,10 @@ class LayerRun:
             hidden: float32 (1, tokens, width), changed.
             cosines: float32 (1, tokens, width of a head).
             sines: As `cosines`.
-            step: What is computed.
+            step: What is computed; None where it is no step of an engine.
 
         Returns:
-            What the last one gives, as `hidden`; None where the loop is not for such a step.
+            What the last one gives, as `hidden`; None where the loop is not for that.
 
         Raises:
             UnsupportedModelError: a later layer is not given what the first one was, and what the
@@ -72,12 +81,15 @@ class LayerRun:
         """
         if layer == self._numbers[0]:
             self._given = None
-            if _suits(step, cosines, sines):
+            if step is not None and _suits(step, cosines, sines):
                 self._given = hidden.contiguous(), cosines, sines
                 self._compute(*self._given, step)
         elif self._given and any(map(is_not, (hidden, cosines, sines), self._given)):
             raise UnsupportedModelError(f"whose layer {layer} takes something else than others")
-        return self._given[0] if self._given else None
+        if not self._given:
+            return None
+        self._trusted |= layer == self._numbers[-1]
+        return self._given[0]
 
     def _compute(
         self, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, step: CpuAttention

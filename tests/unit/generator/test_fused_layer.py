@@ -260,10 +260,23 @@ def test_layers_of_one_model_may_have_several_widths(widths: Sequence[int]) -> N
 def test_a_model_that_changes_what_is_between_its_layers_is_refused() -> None:
     model = model_of(LLAMA)
     steps = Steps(model)
-    steps((0, 0, 10))
     model.model.layers[1].register_forward_pre_hook(lambda _, given: (2 * given[0],))
-    with pytest.raises(UnsupportedModelError, match="layer 1"):
-        steps((0, 10, 20))
+    for _ in range(2):
+        with pytest.raises(UnsupportedModelError, match="layer 1"):
+            steps((0, 0, 10))
+
+
+def test_layers_that_are_computed_at_once_are_asked_once() -> None:
+    model = model_of(LlamaConfig(**SIZES | {"num_hidden_layers": 3}))
+    steps, asked = Steps(model), []
+    for number, layer in enumerate(model.model.layers):
+        layer.register_forward_pre_hook(lambda *_, number=number: asked.append(number))
+    steps((0, 0, 10))
+    steps((0, 10, 20))
+    assert asked == [0, 1, 2, 0]
+    hidden_states(model, [TEXTS[0]])
+    assert asked == [0, 1, 2, 0, 0, 1, 2]
+    assert len(list(model.model.layers)) == len(model.model.layers[:2]) + 1 == 3
 
 
 def test_a_model_that_is_given_to_another_engine_is_fused_once() -> None:
