@@ -63,7 +63,11 @@ demo: .venv/ready ## train, serve and ask once; DATA=folder SEED="a song"
 up: .venv/ready ## run all three servers until Ctrl-C; DATA=folder
 	@$(BIN)/segue up --data '$(DATA)'
 
-test: lint unit clients/node/node_modules ## lint, types, contract, and all tests
+# Tests that run side by side must not wait for their threads on the cores that others need.
+UNIT := OMP_WAIT_POLICY=passive $(BIN)/pytest -q --numprocesses 2 --dist worksteal tests/unit
+
+test: lint clients/node/node_modules ## lint, types, contract, and all tests
+	@$(UNIT)
 	@$(BIN)/pytest -q tests/slow tests/stack
 
 test-vllm: .venv-vllm/ready ## the tests of the vLLM engine, on the CPU
@@ -78,8 +82,8 @@ test-kernels: .triton/ready ## the kernels for GPUs, interpreted on the CPU (ins
 	@TRITON_INTERPRET=1 PYTHONPATH=.triton $(BIN)/pytest -q tests/unit/generator/test_paged_attention.py \
 	  tests/unit/generator/test_decode_graphs.py
 
-unit: .venv/ready ## the fast tests alone
-	@$(BIN)/pytest -q --numprocesses 2 --dist worksteal tests/unit
+unit: .venv/ready ## the fast tests alone, with few examples of what must hold for any
+	@$(UNIT) --hypothesis-profile quick
 
 lint: .venv/ready ## ruff, mypy, buf
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import pytest
 
 # How long an example takes says more of the machine than of what is tested.
 hypothesis.settings.register_profile("segue", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("segue")
 
 # Suites that tests inherit; before any of them is imported.

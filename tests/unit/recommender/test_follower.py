@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -45,8 +45,19 @@ def shortlist(
     return dict(zip(positions[0, found].tolist(), evidence[0, found].tolist(), strict=True))
 
 
+def groups_of(places: list[int]) -> list[list[int]]:
+    """Places of one playlist, each so near the one before that what is near them overlaps."""
+    groups: list[list[int]] = []
+    for at in places:
+        if groups and at - groups[-1][-1] <= 2 * REACH:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    return groups
+
+
 def by_definition(corpus: list[list[int]], query: list[tuple[int, float]]) -> dict[int, float]:
-    """Every place, and every seed that is played near it, one by one."""
+    """Every place, and every seed of the group that is played near it, one by one."""
     plays = [song for playlist in corpus for song in playlist]
     rarity = [np.log1p(len(corpus) / max(1, plays.count(song))) for song in range(SONGS)]
     said = [0.0] * SONGS
@@ -55,12 +66,11 @@ def by_definition(corpus: list[list[int]], query: list[tuple[int, float]]) -> di
     asked = {song for song, _ in query}
     evidence: dict[int, float] = {}
     for playlist in corpus:
-        seeds = [at for at, song in enumerate(playlist) if song in asked]
+        groups = groups_of([at for at, song in enumerate(playlist) if song in asked])
         for place, song in enumerate(playlist):
             agreement = 0.0
-            if not any(abs(place - at) <= REACH for at in seeds):
-                continue
-            for at in seeds:
+            near = [group for group in groups if any(abs(place - at) <= REACH for at in group)]
+            for at in (at for group in near for at in group):
                 if at < place:
                     agreement += said[playlist[at]] * BLEND.proximity ** (place - at - 1)
                 if at > place:
@@ -76,6 +86,8 @@ def by_definition(corpus: list[list[int]], query: list[tuple[int, float]]) -> di
 
 @settings(max_examples=300, deadline=None)
 @given(corpora, histories)
+@example([[0, 0], [1, *[0] * 2 * REACH, 1], [1, 1]], [(1, 1.0)])
+@example([[0, 0], [1, *[0] * (2 * REACH - 1), 1], [1, 1]], [(1, 1.0)])
 def test_evidence_is_what_the_definition_says(
     corpus: list[list[int]], query: list[tuple[int, float]]
 ) -> None:
