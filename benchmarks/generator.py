@@ -1,6 +1,6 @@
 """How fast texts grow, next to other engines and to what the model's linear layers allow.
 
-    python -m benchmarks.generator [--alone] [--rounds 3] [--seconds 4] [--plot FILE]
+    python -m benchmarks.generator [--alone] [--rounds 5] [--seconds 4] [--plot FILE]
 
 All of it is measured in one run, by turns, with the embedded model. The servers run with their
 default settings and are asked over gRPC; those whose turn it is not are stopped. llama.cpp is
@@ -156,7 +156,7 @@ def measure(
 
 def main(
     alone: Annotated[bool, typer.Option("--alone", help="Measure no other engine.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each time.")] = 4.0,
     plot: Annotated[
         Path | None, typer.Option(help="The page to write; SEGUE_HOME/generator.html by default.")
