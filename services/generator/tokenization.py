@@ -109,9 +109,9 @@ class Tokenizer:
 
 
 def _decoder(backend: PreTrainedTokenizerBase) -> Callable[..., str]:
-    """What joins tokens as the tokenizer does, without what its usual way takes beside that.
+    """What joins tokens as the tokenizer does, in a quarter of the time where that is as usual.
 
-    That is a fifth of the time, which counts, since every token of a text is decoded twice.
+    It counts, since every token of a text is decoded twice.
     """
     usual, own = PreTrainedTokenizerFast, type(backend)
     decode: Any = partial(backend.decode, clean_up_tokenization_spaces=False)

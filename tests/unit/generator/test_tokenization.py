@@ -1,9 +1,17 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from services.generator.models import LoadedModel
-from services.generator.tokenization import ChatMessage, ChatTemplateError, UnknownTokenError
+from services.generator.tokenization import (
+    ChatMessage,
+    ChatTemplateError,
+    Tokenizer,
+    UnknownTokenError,
+)
 
 
 @given(text=st.text(max_size=40))
@@ -66,3 +74,28 @@ def test_a_template_that_refuses_a_chat_is_told(tiny_phi3: LoadedModel) -> None:
             tokenizer.encode_chat([ChatMessage("user", "Hi")])
     finally:
         tokenizer.backend.chat_template = template
+
+
+@given(st.lists(st.integers(0, 399)), st.booleans())
+def test_tokens_say_what_transformers_says_they_do(
+    tiny_llama: LoadedModel, ids: list[int], skipped: bool
+) -> None:
+    tokenizer = tiny_llama.tokenizer
+    expected = tokenizer.backend.decode(
+        ids, skip_special_tokens=skipped, clean_up_tokenization_spaces=False
+    )
+    assert tokenizer.decode(ids, skip_special_tokens=skipped) == expected
+
+
+class Shouting(PreTrainedTokenizerFast):
+    """One that decodes in a way of its own, as some models' do."""
+
+    def _decode(self, *arguments: Any, **options: Any) -> str:
+        return str(super()._decode(*arguments, **options)).upper()
+
+
+def test_a_tokenizer_that_decodes_in_its_own_way_is_asked(tiny_llama: LoadedModel) -> None:
+    backend: Any = tiny_llama.tokenizer.backend
+    shouting: Any = Shouting
+    own = Tokenizer(shouting(tokenizer_object=backend.backend_tokenizer), 400)
+    assert own.decode(own.encode("a song")) == "A SONG"
