@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from services.generator.embedding import Vectors
 from services.generator.engine.attention import ATTENTION, Span
-from services.generator.engine.cpu_attention import BLOCK_SIZE
-from services.generator.engine.cpu_cache import CpuCache
+from services.generator.engine.cpu_attention import BLOCK_SIZE, Ints
+from services.generator.engine.cpu_cache import CpuAttention, CpuCache
 from services.generator.engine.fused_layer import fuse
+from services.generator.engine.fused_model import fused_model
 from services.generator.engine.shares import deal
 from services.generator.layers.int8_linear import Int8Linear
 from services.generator.layers.replacement import INT8
@@ -28,12 +28,16 @@ def kept_type(loaded: LoadedModel) -> torch.dtype:
 class CpuRunner:
     """Runs a model whose keys and values lie in a cache of blocks.
 
-    Its attention is another than that of transformers, and decoder layers in eight bits are
-    computed in one loop (see `fused_layer`), where that gives the same.
+    Its attention is another than that of transformers. Decoder layers in eight bits are computed in
+    one loop (see `fused_layer`), and with them all else (see `fused_model`), where that gives the
+    same.
 
     Args:
         loaded: The model.
         blocks: How many blocks the cache has.
+
+    Attributes:
+        fused: What computes steps; None where the model itself is called.
     """
 
     def __init__(self, loaded: LoadedModel, blocks: int) -> None:
@@ -48,8 +52,9 @@ class CpuRunner:
         self._cache.reserve()
         # A mask that the model is given is not made by it; attention here has its own.
         self._no_mask = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+        places = min(blocks * BLOCK_SIZE, loaded.description.context_length)
+        self.fused = fused_model(model, places, self._ask)
 
-    @torch.inference_mode()
     def run(
         self, tokens: Sequence[Sequence[int]], spans: Sequence[Span], wanted: Sequence[int]
     ) -> torch.Tensor:
@@ -67,11 +72,16 @@ class CpuRunner:
         Raises:
             UnsupportedModelError: what the model does with earlier tokens is not known here.
         """
-        output, _ = self._step(self._model, self._cache, tokens, spans, wanted)
-        logits: torch.Tensor = output.logits[0].float()
+        row, step, ends = _arranged(self._cache, tokens, spans)
+        last = ends[list(wanted)] - 1
+        if self.fused:
+            logits = self.fused(row, step, last)
+        else:
+            keep = torch.from_numpy(last)
+            logits = self._ask(self._model, row, step, logits_to_keep=keep).logits[0].float()
+        step.check()
         return logits
 
-    @torch.inference_mode()
     def hidden_states(self, prompts: Sequence[Sequence[int]]) -> list[Vectors]:
         """As `hidden_states`, of each prompt to the last bit as if it were the only one.
 
@@ -84,34 +94,17 @@ class CpuRunner:
             for prompt, (begin, end) in zip(prompts, pairwise(blocks), strict=True)
         ]
         cache = CpuCache(self._model.config, blocks[-1], self._cache.dtype)
-        output, ends = self._step(self._model.base_model, cache, prompts, spans)
-        rows = output.last_hidden_state[0].float().numpy()
+        row, step, ends = _arranged(cache, prompts, spans)
+        rows = self._ask(self._model.base_model, row, step).last_hidden_state[0].float().numpy()
+        step.check()
         return [
             rows[end - len(prompt) : end].copy() for prompt, end in zip(prompts, ends, strict=True)
         ]
 
-    def _step(
-        self,
-        model: Any,
-        cache: CpuCache,
-        tokens: Sequence[Sequence[int]],
-        spans: Sequence[Span],
-        wanted: Sequence[int] | None = None,
-    ) -> tuple[Any, NDArray[np.int64]]:
-        """What a model gives, with logits after `wanted`, and behind which row each sequence ends.
-
-        A thread may compute some sequences by itself, so those stand side by side.
-        """
-        hands = deal(spans, torch.get_num_threads())
-        order = list(chain.from_iterable(hands)) or list(range(len(spans)))
-        ends = np.empty(len(order), np.int64)
-        ends[order] = np.cumsum([len(tokens[number]) for number in order])
-        step = cache.attention([spans[number] for number in order], list(map(len, hands)))
-        row = list(chain.from_iterable(tokens[number] for number in order))
-        options: dict[str, Any] = {}
-        if wanted is not None:
-            options["logits_to_keep"] = torch.from_numpy(ends[list(wanted)] - 1)
-        output = model(
+    @torch.inference_mode()
+    def _ask(self, model: Any, row: Sequence[int], step: CpuAttention, **options: Any) -> Any:
+        """What a model of transformers gives for a step's tokens."""
+        return model(
             input_ids=torch.tensor([row]),
             position_ids=torch.from_numpy(step.places)[None],
             attention_mask=self._no_mask,
@@ -119,8 +112,21 @@ class CpuRunner:
             step=step,
             **options,
         )
-        step.check()
-        return output, ends
+
+
+def _arranged(
+    cache: CpuCache, tokens: Sequence[Sequence[int]], spans: Sequence[Span]
+) -> tuple[list[int], CpuAttention, Ints]:
+    """A step's tokens in one row, their attention, and behind which of them each sequence ends.
+
+    A thread may compute some sequences by itself, so those stand side by side.
+    """
+    hands = deal(spans, torch.get_num_threads())
+    order = list(chain.from_iterable(hands)) or list(range(len(spans)))
+    ends = np.empty(len(order), np.int64)
+    ends[order] = np.cumsum([len(tokens[number]) for number in order])
+    step = cache.attention([spans[number] for number in order], list(map(len, hands)))
+    return list(chain.from_iterable(tokens[number] for number in order)), step, ends
 
 
 def _offsets(lengths: Iterable[int]) -> list[int]:

@@ -1,10 +1,9 @@
-"""Decoder layers of Llama's kind, all of a step in one call of a compiled loop.
+"""Decoder layers of Llama's kind, those that follow each other in one call of a compiled loop.
 
 For the few tokens of a step, calling the parts of a layer one by one takes longer than what they
 compute.
 """
 
-from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -85,32 +84,6 @@ def fuse(model: nn.Module) -> None:
                     setattr(parent, name, fused)
                 elif type(child) is nn.ModuleList:
                     _join(list(child))
-                    setattr(parent, name, _Layers(child))
-
-
-class _Layers(nn.ModuleList):
-    """Layers of which a model, that takes a slice of them in each step, asks no more than needed.
-
-    A slice of all of them gives one after the other, as long as there is more to compute. To copy
-    the list, and then to ask layers that have been computed, takes nearly a third of what a step
-    takes outside of loops.
-    """
-
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
-        super().__init__(layers)
-        self._runs = [layer.run if isinstance(layer, FusedLayer) else None for layer in self]
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
-            return self._needed()
-        return super().__getitem__(index)
-
-    def _needed(self) -> Iterator[nn.Module]:
-        begun = None
-        for layer, run in zip(self, self._runs, strict=True):
-            if run is None or run is not begun or not run.over:
-                yield layer
-            begun = run
 
 
 def _join(layers: list[nn.Module]) -> None:

@@ -26,7 +26,6 @@ from services.generator.openmp import (
     Call,
     barrier,
     carray,
-    parallel,
     pointer,
     share,
     thread_count,
@@ -48,7 +47,6 @@ class LayerCall(Call):
         sines: As `cosines`.
         attention_norm: Of float32 (hidden_width,).
         mlp_norm: As `attention_norm`.
-        count: Layers from this one on that are computed one after the other.
     """
 
     _fields_ = (
@@ -56,13 +54,14 @@ class LayerCall(Call):
         *((name, Int8Weights) for name in ("projections", "output", "gate_up", "down")),
         *((name, ctypes.c_int64) for name in ("hidden", "inner", "rounded", "scales", "peaks")),
         *((name, ctypes.c_int64) for name in ("cosines", "sines", "attention_norm", "mlp_norm")),
-        *((name, ctypes.c_int64) for name in ("hidden_width", "inner_width", "widest", "count")),
+        *((name, ctypes.c_int64) for name in ("hidden_width", "inner_width", "widest")),
         *((name, ctypes.c_float) for name in ("attention_epsilon", "mlp_epsilon")),
     )
 
 
 @compiled
-def _floats(address: int, row: int, width: int) -> Floats:
+def floats(address: int, row: int, width: int) -> Floats:
+    """A row of an array (rows, width)."""
     found: Floats = carray(pointer(address + 4 * row * width), width, np.float32)
     return found
 
@@ -125,15 +124,15 @@ def _rounded(call: Any, work: _Work, token: int, width: int) -> int:
 def _round(call: Any, work: _Work, token: int, row: Floats) -> None:
     """Round a row of one token, changed."""
     rounded = carray(pointer(_rounded(call, work, token, len(row))), len(row), np.uint8)
-    _floats(call.scales, token, 1)[0] = round_row(row, rounded)
+    floats(call.scales, token, 1)[0] = round_row(row, rounded)
 
 
 @compiled
 def _normalize(call: Any, work: _Work, norm: int, epsilon: float) -> None:
-    weight = _floats(norm, 0, call.hidden_width)
+    weight = floats(norm, 0, call.hidden_width)
     scratch = np.empty(call.hidden_width, np.float32)
     for token in range(work.first, work.last):
-        normalize_row(_floats(call.hidden, token, call.hidden_width), weight, epsilon, scratch)
+        normalize_row(floats(call.hidden, token, call.hidden_width), weight, epsilon, scratch)
         _round(call, work, token, scratch)
 
 
@@ -151,8 +150,8 @@ def _rotate(numbers: Floats, cosines: Floats, sines: Floats) -> None:
 def _rotate_heads(call: Any, work: _Work) -> None:
     attention = call.attention
     for token in range(work.first, work.last):
-        cosines = _floats(call.cosines, token, attention.width)
-        sines = _floats(call.sines, token, attention.width)
+        cosines = floats(call.cosines, token, attention.width)
+        sines = floats(call.sines, token, attention.width)
         for head in range(attention.query_heads):
             _rotate(head_row(attention.query, head, token, attention.width), cosines, sines)
         for head in range(attention.heads):
@@ -171,7 +170,7 @@ def _attend(call: Any, work: _Work) -> None:
 def _round_attended(call: Any, work: _Work) -> None:
     width = call.attention.query_heads * call.attention.width
     for token in range(work.first, work.last):
-        _round(call, work, token, _floats(call.attention.output.address, token, width))
+        _round(call, work, token, floats(call.attention.output.address, token, width))
 
 
 @compiled
@@ -184,7 +183,7 @@ def _gated(call: Any, work: _Work) -> tuple[int, int]:
 @compiled
 def _peaks(call: Any, work: _Work, thread: int) -> Floats:
     """The largest of each row of what a thread has gated."""
-    return _floats(call.peaks, 0 if work.alone else thread, call.attention.tokens)
+    return floats(call.peaks, 0 if work.alone else thread, call.attention.tokens)
 
 
 @compiled
@@ -204,7 +203,7 @@ def _gate(call: Any, work: _Work) -> None:
     )
     peaks = _peaks(call, work, thread_number())
     for token in range(begin, work.end):
-        inner = _floats(call.inner, token, width)[first:last]
+        inner = floats(call.inner, token, width)[first:last]
         transform(inner)
         peaks[token] = peak(inner)
 
@@ -219,9 +218,9 @@ def _round_gated(call: Any, work: _Work) -> None:
         for thread in range(1 if work.alone else thread_count()):
             most = max(most, _peaks(call, work, thread)[token])
         rounded = carray(pointer(_rounded(call, work, token, width)), width, np.uint8)
-        round_to(_floats(call.inner, token, width)[first:last], most, rounded[first:last])
+        round_to(floats(call.inner, token, width)[first:last], most, rounded[first:last])
         if first == 0:
-            _floats(call.scales, token, 1)[0] = most / np.float32(LARGEST)
+            floats(call.scales, token, 1)[0] = most / np.float32(LARGEST)
 
 
 @compiled
@@ -287,10 +286,12 @@ def _compute(call: Any, work: _Work) -> None:
     _add(call, work, call.down)
 
 
-@parallel(LayerCall)
-def compute(calls: Any) -> None:
-    """Compute layers one after the other."""
-    layers = carray(calls, carray(calls, 1)[0].count)
+@compiled
+def compute_layers(layers: Any) -> None:
+    """One thread's share of layers, an array of LayerCall, one after the other.
+
+    Where it returns, others may still be computing.
+    """
     attention = layers[0].attention
     # Fewer threads than shares may have come.
     for number in range(thread_number(), attention.share_count, thread_count()):

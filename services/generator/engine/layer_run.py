@@ -1,5 +1,6 @@
 """Layers that are computed one after the other, in one call of the compiled loop."""
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import is_not
@@ -12,7 +13,8 @@ from services.generator import openmp
 from services.generator.engine.attention import UnsupportedModelError
 from services.generator.engine.cpu_attention import AttentionCall, Rows
 from services.generator.engine.cpu_cache import EVERYTHING, CpuAttention
-from services.generator.engine.layer_loop import LayerCall, compute
+from services.generator.engine.layer_loop import LayerCall
+from services.generator.engine.model_loop import ModelCall, compute
 
 _ATTENTION = np.dtype(AttentionCall)
 
@@ -38,22 +40,15 @@ class LayerRun:
         self._layers = layers  # which own what the loop is told of
         self._array = (LayerCall * len(layers))(*map(_call, layers))
         self._calls = np.frombuffer(memoryview(self._array).cast("B"), np.dtype(LayerCall))
-        self._calls["count"] = len(layers)
         self._numbers = [each.layer for each in asked]
         self._scales = [each.scale for each in asked]
         self._windows = [each.window or EVERYTHING for each in asked]
         self._workspace = _Workspace(layers[0])
         self._calls["widest"] = self._workspace.widest
         self._given: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-        self._trusted = False
 
-    @property
-    def over(self) -> bool:
-        """Whether the loop has computed all that is asked now, so that no later layer need be.
-
-        Not before a model has once asked them all in the way that the loop is for.
-        """
-        return self._trusted and self._given is not None
+    def __len__(self) -> int:
+        return len(self._layers)
 
     def __call__(
         self,
@@ -83,30 +78,37 @@ class LayerRun:
             self._given = None
             if step is not None and _suits(step, cosines, sines):
                 self._given = hidden.contiguous(), cosines, sines
-                self._compute(*self._given, step)
+                turned = cosines.contiguous(), sines.contiguous()
+                places = turned[0].data_ptr(), turned[1].data_ptr()
+                self.compute(self._given[0].data_ptr(), *places, step, ModelCall())
         elif self._given and any(map(is_not, (hidden, cosines, sines), self._given)):
             raise UnsupportedModelError(f"whose layer {layer} takes something else than others")
-        if not self._given:
-            return None
-        self._trusted |= layer == self._numbers[-1]
-        return self._given[0]
+        return self._given[0] if self._given else None
 
-    def _compute(
-        self, hidden: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, step: CpuAttention
+    def compute(
+        self, hidden: int, cosines: int, sines: int, step: CpuAttention, call: ModelCall
     ) -> None:
-        cosines, sines = cosines.contiguous(), sines.contiguous()
+        """Compute a step.
+
+        Args:
+            hidden: Address of float32 (tokens, width), changed.
+            cosines: Of float32 (tokens, width of a head).
+            sines: As `cosines`.
+            step: What is computed.
+            call: Which says what is computed before and behind the layers; told what they are.
+        """
         workspace, calls = self._workspace, self._calls
-        workspace.reserve(hidden.shape[1])
+        workspace.reserve(step.call.tokens)
         workspace.tell(step.call)
         calls["attention"] = np.frombuffer(memoryview(step.call).cast("B"), _ATTENTION)
         attention = calls["attention"]
         attention["keys"], attention["values"] = step.cache.addresses(self._numbers)
         attention["scale"], attention["window"] = self._scales, self._windows
-        calls["hidden"] = hidden.data_ptr()
-        calls["cosines"], calls["sines"] = cosines.data_ptr(), sines.data_ptr()
+        calls["hidden"], calls["cosines"], calls["sines"] = hidden, cosines, sines
         for name in ("inner", "rounded", "scales", "peaks"):
             calls[name] = getattr(workspace, name).data_ptr()
-        openmp.run(compute, self._array, workspace.threads)
+        call.layers, call.layer_count = ctypes.addressof(self._array), len(self._array)
+        openmp.run(compute, call, workspace.threads)
         step.attended(self._numbers)
 
 
@@ -146,11 +148,12 @@ class _Workspace:
         self.widest = max(layer.mlp.gate_up.in_features, self._attended, self._inner)
 
     def reserve(self, tokens: int) -> None:
-        """Make room for a step's tokens."""
+        """Make room for a step's tokens; what there is stays where it is enough."""
         threads = torch.get_num_threads()
-        if (tokens, threads) == (self._tokens, self.threads):
+        if tokens <= self._tokens and threads == self.threads:
             return
-        self._tokens, self.threads = tokens, threads
+        self._tokens, self.threads = max(tokens, self._tokens), threads
+        tokens = self._tokens
         self.projected = torch.empty(tokens, self._projected)
         self.attended = torch.empty(tokens, self._attended)
         self.inner = torch.empty(tokens, self._inner)

@@ -63,13 +63,14 @@ class Product:
         count, weights = len(rows), self.weights
         if self._padding:
             rows = pad(rows, (0, self._padding))
-        output = self._output(count)
+        output = self.output(count)
         addresses = rows.data_ptr(), scales.data_ptr(), output.data_ptr()
         call = ProductCall(weights, count, *addresses, 4 * output.shape[1])
         openmp.run(multiply, call, weights.groups if count else 0)
         return output[:, : self._outputs]
 
-    def _output(self, count: int) -> torch.Tensor:
+    def output(self, count: int) -> torch.Tensor:
+        """Memory for the results of some rows, and what is behind each: float32 (count, …)."""
         if self._memory is None:
             return self._new(count)
         if len(self._memory) < count:

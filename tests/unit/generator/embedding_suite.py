@@ -145,16 +145,19 @@ class EmbeddingSuite(EngineMaker):
 
     async def test_one_thread_alone_runs_the_model(self, tiny_llama: LoadedModel) -> None:
         threads: set[int] = set()
-        hook = tiny_llama.model.get_input_embeddings().register_forward_hook(
-            lambda *_: threads.add(threading.get_ident())
-        )
-        try:
-            async with self.engine(tiny_llama) as engine:
-                texts = [collect(engine, request()) for _ in range(4)]
-                vectors = [engine.embed(prompts_of(*[250] * 10)) for _ in range(4)]
-                await asyncio.gather(*texts, *vectors)
-        finally:
-            hook.remove()
+
+        def note(*_: Any) -> None:
+            threads.add(threading.get_ident())
+
+        async with self.engine(tiny_llama) as engine:
+            hook = tiny_llama.model.get_input_embeddings().register_forward_hook(note)
+            try:
+                with self.led(tiny_llama, note):
+                    texts = [collect(engine, request()) for _ in range(4)]
+                    vectors = [engine.embed(prompts_of(*[250] * 10)) for _ in range(4)]
+                    await asyncio.gather(*texts, *vectors)
+            finally:
+                hook.remove()
         assert len(threads) == 1
         assert threading.get_ident() not in threads
 

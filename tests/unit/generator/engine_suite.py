@@ -77,56 +77,66 @@ class EngineMaker(ABC):
     ) -> Engine: ...
 
     @contextmanager
+    def led(self, loaded: LoadedModel, after: Callable[[], None]) -> Iterator[None]:
+        """Let something happen after each run of the model."""
+        hook = loaded.model.register_forward_hook(lambda *_: after())
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @contextmanager
+    def changed(
+        self, loaded: LoadedModel, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Iterator[None]:
+        """Change the logits that the model gives."""
+        hook = loaded.model.lm_head.register_forward_hook(lambda *given: change(given[2]))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @contextmanager
     def steps(self, loaded: LoadedModel) -> Iterator[Sized]:
         """Something that has as many parts as the model has been run."""
         seen: list[None] = []
-        hook = loaded.model.register_forward_hook(lambda *_: seen.append(None))
-        try:
+        with self.led(loaded, lambda: seen.append(None)):
             yield seen
-        finally:
-            hook.remove()
 
     @contextmanager
     def forced(self, loaded: LoadedModel, token_ids: list[int]) -> Iterator[None]:
         """Make the model choose these tokens, then again the last."""
         queue = list(token_ids)
 
-        def choose(module: Any, arguments: Any, logits: torch.Tensor) -> torch.Tensor:
+        def choose(logits: torch.Tensor) -> torch.Tensor:
             chosen = queue.pop(0) if len(queue) > 1 else queue[0]
             biased = torch.full_like(logits, -1e9)
             biased[..., chosen] = 1e9
             return biased
 
-        hook = loaded.model.lm_head.register_forward_hook(choose)
-        try:
+        with self.changed(loaded, choose):
             yield
-        finally:
-            hook.remove()
 
     @contextmanager
     def slowed(self, loaded: LoadedModel) -> Iterator[None]:
         """Let each run of the model take 20 ms more."""
-        slow = loaded.model.register_forward_hook(lambda *_: time.sleep(0.02))
-        try:
+        with self.led(loaded, lambda: time.sleep(0.02)):
             yield
-        finally:
-            slow.remove()
 
     @contextmanager
     def held(self, loaded: LoadedModel) -> Iterator[Held]:
         """Let no run of the model end before it is released."""
         begun, released = threading.Event(), threading.Event()
 
-        def hold(*_: Any) -> None:
+        def hold() -> None:
             begun.set()
             released.wait(20)
 
-        hook = loaded.model.register_forward_hook(hold)
-        try:
-            yield Held(begun, released.set)
-        finally:
-            released.set()
-            hook.remove()
+        with self.led(loaded, hold):
+            try:
+                yield Held(begun, released.set)
+            finally:
+                released.set()
 
     @asynccontextmanager
     async def engine(self, loaded: LoadedModel, **limits: int) -> AsyncIterator[Engine]:

@@ -1,7 +1,5 @@
 """What engines promise beside that whose model runs in this process; their classes inherit it."""
 
-from typing import Any
-
 import pytest
 
 from services.generator.engine.interface import FinishReason, GenerationError
@@ -15,12 +13,10 @@ class InProcessSuite(EngineSuite):
     async def test_a_failing_model_fails_its_request_and_no_other(
         self, tiny_llama: LoadedModel
     ) -> None:
-        def fail(*_: Any) -> None:
+        def fail() -> None:
             raise RuntimeError("out of luck")
 
         async with self.engine(tiny_llama) as engine:
-            hook = tiny_llama.model.register_forward_hook(fail)
-            with pytest.raises(GenerationError):
+            with self.led(tiny_llama, fail), pytest.raises(GenerationError):
                 await collect(engine, request())
-            hook.remove()
             assert ending(await collect(engine, request())).reason is FinishReason.LENGTH

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     Gemma2Config,
     GraniteConfig,
     LlamaConfig,
@@ -23,29 +21,21 @@ from transformers.models.llama import modeling_llama
 from transformers.models.phi3 import modeling_phi3
 
 from services.generator.engine import cpu_runner
-from services.generator.engine.attention import Span, UnsupportedModelError
-from services.generator.engine.cpu_attention import BLOCK_SIZE
-from services.generator.engine.cpu_runner import CpuRunner
+from services.generator.engine.attention import UnsupportedModelError
 from services.generator.engine.fused_layer import FusedLayer
 from services.generator.hidden_states import hidden_states
 from services.generator.layers.likeness import alike
 from services.generator.layers.replacement import quantize
+from tests.unit.generator.random_models import (
+    SIZES,
+    TEXTS,
+    Steps,
+    all_at_once,
+    model_of,
+    unrounded,
+)
 
 WINDOW = 20
-TEXTS = [[(7 * number + place * place) % 90 for place in range(50)] for number in range(5)]
-SIZES: dict[str, Any] = {
-    "vocab_size": 90,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.2,  # so that each part of a layer tells
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": None,
-}
-
 SMALL = SIZES | {"initializer_range": 0.02}
 
 LLAMA = LlamaConfig(**SIZES)
@@ -69,42 +59,6 @@ OTHER = {
     "another activation": LlamaConfig(**SIZES, hidden_act="gelu"),
     "another activation of what is small": LlamaConfig(**SMALL, hidden_act="gelu"),
 }
-
-
-def unrounded(config: PretrainedConfig) -> Any:
-    torch.manual_seed(1)
-    models: Any = AutoModelForCausalLM  # which has no types
-    return models.from_config(config).eval()
-
-
-def model_of(config: PretrainedConfig) -> Any:
-    """A model in eight bits with random weights, always the same ones."""
-    model = unrounded(config)
-    for name, each in model.named_parameters():
-        if "bias" in name or "norm" in name:
-            nn.init.normal_(each, mean=0.5, std=0.5)
-    quantize(model)
-    return model
-
-
-class Steps:
-    """Runs steps of TEXTS, as an engine does; each text has its blocks in a cache of its own."""
-
-    def __init__(self, model: Any) -> None:
-        loaded: Any = SimpleNamespace(model=model, description=SimpleNamespace(dtype="int8"))
-        needed = [-(-len(text) // BLOCK_SIZE) for text in TEXTS]
-        self.blocks = torch.split(torch.randperm(sum(needed)), needed)
-        self.runner = CpuRunner(loaded, sum(needed))
-
-    def __call__(self, *step: tuple[int, int, int]) -> torch.Tensor:
-        """Logits after tokens `begin` to `end` of some texts."""
-        tokens = [TEXTS[text][begin:end] for text, begin, end in step]
-        spans = [Span(begin, end, self.blocks[text].tolist()) for text, begin, end in step]
-        return self.runner.run(tokens, spans, range(len(step)))
-
-
-def all_at_once(model: Any) -> torch.Tensor:
-    return Steps(model)(*((number, 0, len(text)) for number, text in enumerate(TEXTS)))
 
 
 @pytest.fixture(autouse=True)
@@ -159,10 +113,9 @@ def test_where_not_all_of_a_head_is_rotated_the_layer_itself_is_asked(
 ) -> None:
     monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", modeling_phi3.apply_rotary_pos_emb)
     expected, model = unfused(LLAMA), model_of(LLAMA)
-    steps = Steps(model)
     for each in (expected.runner._model, model):
         each.model.rotary_emb = Half(each.model.rotary_emb)
-    assert torch.equal(steps((0, 0, 50)), expected((0, 0, 50)))
+    assert torch.equal(Steps(model)((0, 0, 50)), expected((0, 0, 50)))
 
 
 class Half(nn.Module):
@@ -259,24 +212,11 @@ def test_layers_of_one_model_may_have_several_widths(widths: Sequence[int]) -> N
 
 def test_a_model_that_changes_what_is_between_its_layers_is_refused() -> None:
     model = model_of(LLAMA)
-    steps = Steps(model)
+    runner = Steps(model).runner
     model.model.layers[1].register_forward_pre_hook(lambda _, given: (2 * given[0],))
     for _ in range(2):
         with pytest.raises(UnsupportedModelError, match="layer 1"):
-            steps((0, 0, 10))
-
-
-def test_layers_that_are_computed_at_once_are_asked_once() -> None:
-    model = model_of(LlamaConfig(**SIZES | {"num_hidden_layers": 3}))
-    steps, asked = Steps(model), []
-    for number, layer in enumerate(model.model.layers):
-        layer.register_forward_pre_hook(lambda *_, number=number: asked.append(number))
-    steps((0, 0, 10))
-    steps((0, 10, 20))
-    assert asked == [0, 1, 2, 0]
-    hidden_states(model, [TEXTS[0]])
-    assert asked == [0, 1, 2, 0, 0, 1, 2]
-    assert len(list(model.model.layers)) == len(model.model.layers[:2]) + 1 == 3
+            runner.hidden_states([TEXTS[0]])
 
 
 def test_a_model_that_is_given_to_another_engine_is_fused_once() -> None:

@@ -1,9 +1,14 @@
 """The torch engine and a model in eight bits, which the embedded one is by default."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from services.generator.engine.fused_model import FusedModel
 from services.generator.engine.interface import Engine
 from services.generator.engine.scheduler import Limits
 from services.generator.engine.torch_engine import TorchEngine
@@ -26,6 +31,35 @@ def tiny_phi3(tiny_phi3: LoadedModel) -> LoadedModel:
     return load(tiny_phi3.model.name_or_path, cache=Path(), dtype="int8")
 
 
+@contextmanager
+def fused_steps(change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Change the logits of models whose steps are computed without asking them."""
+    compute = FusedModel.__call__
+
+    def changed(*given: Any) -> torch.Tensor:
+        return change(compute(*given))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FusedModel, "__call__", changed)
+        yield
+
+
 class TestTorchEngineInEightBits(InProcessSuite, EmbeddingSuite, LogprobsSuite, NearSuite):
+    @contextmanager
+    def led(self, loaded: LoadedModel, after: Callable[[], None]) -> Iterator[None]:
+        def same(logits: torch.Tensor) -> torch.Tensor:
+            after()
+            return logits
+
+        with super().led(loaded, after), fused_steps(same):
+            yield
+
+    @contextmanager
+    def changed(
+        self, loaded: LoadedModel, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Iterator[None]:
+        with super().changed(loaded, change), fused_steps(change):
+            yield
+
     def make(self, loaded: LoadedModel, *, max_waiting: int = 16, max_running: int = 8) -> Engine:
         return TorchEngine(loaded, max_waiting, limits=Limits(running=max_running))
