@@ -66,7 +66,7 @@ def floats(address: int, row: int, width: int) -> Floats:
     return found
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """What a thread computes of a step.
 
     Attributes:
@@ -89,46 +89,48 @@ class _Work(NamedTuple):
 
 
 @compiled
-def _alone(attention: Any, number: int) -> _Work:
+def alone(attention: Any, number: int) -> Work:
+    """A share that is computed without the others."""
     shares = carray(pointer(attention.shares), (attention.share_count + 1, 2), np.int64)
     first, last = shares[number, 0], shares[number + 1, 0]
-    return _Work(True, first, last, first, last, shares[number, 1], shares[number + 1, 1])
+    return Work(True, first, last, first, last, shares[number, 1], shares[number + 1, 1])
 
 
 @compiled
-def _with_others(attention: Any) -> _Work:
+def with_others(attention: Any) -> Work:
+    """A thread's part of what all compute together."""
     first, last = share(attention.tokens)
-    return _Work(False, first, last, 0, attention.tokens, 0, 0)
+    return Work(False, first, last, 0, attention.tokens, 0, 0)
 
 
 @compiled
-def _wait(work: _Work) -> None:
+def _wait(work: Work) -> None:
     """For others, where what comes next needs what they compute."""
     if not work.alone:
         barrier()
 
 
 @compiled
-def _mine(work: _Work, count: int) -> tuple[int, int]:
+def _mine(work: Work, count: int) -> tuple[int, int]:
     """Its share of so many outputs: the first, and the first behind them."""
     return (0, count) if work.alone else share(count)
 
 
 @compiled
-def _rounded(call: Any, work: _Work, token: int, width: int) -> int:
+def _rounded(call: Any, work: Work, token: int, width: int) -> int:
     """Where the rounded row of one of the tokens is; each that works alone has its own memory."""
     return int(call.rounded + work.begin * call.widest + (token - work.begin) * width)
 
 
 @compiled
-def _round(call: Any, work: _Work, token: int, row: Floats) -> None:
+def _round(call: Any, work: Work, token: int, row: Floats) -> None:
     """Round a row of one token, changed."""
     rounded = carray(pointer(_rounded(call, work, token, len(row))), len(row), np.uint8)
     floats(call.scales, token, 1)[0] = round_row(row, rounded)
 
 
 @compiled
-def _normalize(call: Any, work: _Work, norm: int, epsilon: float) -> None:
+def _normalize(call: Any, work: Work, norm: int, epsilon: float) -> None:
     weight = floats(norm, 0, call.hidden_width)
     scratch = np.empty(call.hidden_width, np.float32)
     for token in range(work.first, work.last):
@@ -147,7 +149,7 @@ def _rotate(numbers: Floats, cosines: Floats, sines: Floats) -> None:
 
 
 @compiled
-def _rotate_heads(call: Any, work: _Work) -> None:
+def _rotate_heads(call: Any, work: Work) -> None:
     attention = call.attention
     for token in range(work.first, work.last):
         cosines = floats(call.cosines, token, attention.width)
@@ -159,7 +161,7 @@ def _rotate_heads(call: Any, work: _Work) -> None:
 
 
 @compiled
-def _attend(call: Any, work: _Work) -> None:
+def _attend(call: Any, work: Work) -> None:
     if work.alone:
         attend_tiles(call.attention, np.uint16, work.first_tile, work.last_tile)
     else:
@@ -167,27 +169,27 @@ def _attend(call: Any, work: _Work) -> None:
 
 
 @compiled
-def _round_attended(call: Any, work: _Work) -> None:
+def _round_attended(call: Any, work: Work) -> None:
     width = call.attention.query_heads * call.attention.width
     for token in range(work.first, work.last):
         _round(call, work, token, floats(call.attention.output.address, token, width))
 
 
 @compiled
-def _gated(call: Any, work: _Work) -> tuple[int, int]:
+def _gated(call: Any, work: Work) -> tuple[int, int]:
     """The columns that it computes, rounds and reads again: its own, as far as can be."""
     first, last = _mine(work, call.inner_width // MOST)
     return first * MOST, last * MOST
 
 
 @compiled
-def _peaks(call: Any, work: _Work, thread: int) -> Floats:
+def _peaks(call: Any, work: Work, thread: int) -> Floats:
     """The largest of each row of what a thread has gated."""
     return floats(call.peaks, 0 if work.alone else thread, call.attention.tokens)
 
 
 @compiled
-def _gate(call: Any, work: _Work) -> None:
+def _gate(call: Any, work: Work) -> None:
     """Gate and mix its columns, and tell the largest of each row."""
     first, last = _gated(call, work)
     width, begin = call.inner_width, work.begin
@@ -209,7 +211,7 @@ def _gate(call: Any, work: _Work) -> None:
 
 
 @compiled
-def _round_gated(call: Any, work: _Work) -> None:
+def _round_gated(call: Any, work: Work) -> None:
     """Round its columns, when all have told the largest."""
     first, last = _gated(call, work)
     width = call.inner_width
@@ -224,7 +226,7 @@ def _round_gated(call: Any, work: _Work) -> None:
 
 
 @compiled
-def _project(call: Any, work: _Work) -> None:
+def _project(call: Any, work: Work) -> None:
     """Queries, keys and values side by side."""
     weights, query = call.projections, call.attention.query
     first, last = _mine(work, weights.groups)
@@ -243,7 +245,7 @@ def _project(call: Any, work: _Work) -> None:
 
 
 @compiled
-def _add(call: Any, work: _Work, weights: Any) -> None:
+def _add(call: Any, work: Work, weights: Any) -> None:
     """Add a product to what the layer was given."""
     first, last = _mine(work, weights.groups)
     hidden = call.hidden + 4 * work.begin * call.hidden_width
@@ -262,8 +264,8 @@ def _add(call: Any, work: _Work, weights: Any) -> None:
 
 
 @compiled
-def _compute(call: Any, work: _Work) -> None:
-    """Compute one layer, when its input is there."""
+def compute_layer(call: Any, work: Work) -> None:
+    """Compute a thread's part of one layer, when its input is there."""
     _normalize(call, work, call.attention_norm, call.attention_epsilon)
     _wait(work)
     _project(call, work)
@@ -284,22 +286,3 @@ def _compute(call: Any, work: _Work) -> None:
     _round_gated(call, work)
     _wait(work)
     _add(call, work, call.down)
-
-
-@compiled
-def compute_layers(layers: Any) -> None:
-    """One thread's share of layers, an array of LayerCall, one after the other.
-
-    Where it returns, others may still be computing.
-    """
-    attention = layers[0].attention
-    # Fewer threads than shares may have come.
-    for number in range(thread_number(), attention.share_count, thread_count()):
-        work = _alone(attention, number)
-        for layer in range(len(layers)):
-            _compute(layers[layer], work)
-    if attention.share_count == 0:
-        work = _with_others(attention)
-        for layer in range(len(layers)):
-            _compute(layers[layer], work)
-            barrier()

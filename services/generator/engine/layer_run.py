@@ -13,6 +13,7 @@ from services.generator import openmp
 from services.generator.engine.attention import UnsupportedModelError
 from services.generator.engine.cpu_attention import AttentionCall, Rows
 from services.generator.engine.cpu_cache import EVERYTHING, CpuAttention
+from services.generator.engine.handing_over import board
 from services.generator.engine.layer_loop import LayerCall
 from services.generator.engine.model_loop import ModelCall, compute
 
@@ -107,6 +108,9 @@ class LayerRun:
         calls["hidden"], calls["cosines"], calls["sines"] = hidden, cosines, sines
         for name in ("inner", "rounded", "scales", "peaks"):
             calls[name] = getattr(workspace, name).data_ptr()
+        workspace.board[:] = 0
+        workspace.board[0] = step.call.share_count
+        call.board = workspace.board.ctypes.data
         call.layers, call.layer_count = ctypes.addressof(self._array), len(self._array)
         openmp.run(compute, call, workspace.threads)
         step.attended(self._numbers)
@@ -136,6 +140,7 @@ class _Workspace:
 
     Attributes:
         threads: How many the loop may be run in.
+        board: Of `handing_over.board`.
         widest: Bytes of the widest row that is rounded.
     """
 
@@ -154,6 +159,7 @@ class _Workspace:
             return
         self._tokens, self.threads = max(tokens, self._tokens), threads
         tokens = self._tokens
+        self.board = board(threads)
         self.projected = torch.empty(tokens, self._projected)
         self.attended = torch.empty(tokens, self._attended)
         self.inner = torch.empty(tokens, self._inner)

@@ -5,12 +5,29 @@ from typing import Any
 
 import numpy as np
 
-from services.generator.engine.layer_loop import LayerCall, compute_layers, floats
+from services.generator.engine import handing_over
+from services.generator.engine.layer_loop import (
+    LayerCall,
+    Work,
+    alone,
+    compute_layer,
+    floats,
+    with_others,
+)
 from services.generator.layers.compiled import compiled
 from services.generator.layers.int8_product import Int8Weights, multiply_groups
 from services.generator.layers.rms_norm import normalize_row
 from services.generator.layers.rounding import round_row
-from services.generator.openmp import Call, barrier, carray, parallel, pointer, share
+from services.generator.openmp import (
+    Call,
+    barrier,
+    carray,
+    parallel,
+    pointer,
+    share,
+    thread_count,
+    thread_number,
+)
 
 _LAYER = np.dtype(LayerCall)
 
@@ -20,6 +37,7 @@ class ModelCall(Call):
 
     Attributes:
         head: What gives the logits.
+        board: Of `handing_over.board`.
         layers: Of LayerCall, `layer_count` one after the other; their `hidden`, `cosines` and
             `sines` are written where there is an embedding.
         embedding: float32 (vocabulary, width); 0 where those are there already.
@@ -36,7 +54,8 @@ class ModelCall(Call):
 
     _fields_ = (
         ("head", Int8Weights),
-        *((name, ctypes.c_int64) for name in ("layers", "embedding", "tokens", "places")),
+        *((name, ctypes.c_int64) for name in ("board", "layers", "embedding")),
+        *((name, ctypes.c_int64) for name in ("tokens", "places")),
         *((name, ctypes.c_int64) for name in ("all_cosines", "all_sines", "norm", "wanted")),
         *((name, ctypes.c_int64) for name in ("rounded", "scales", "logits")),
         *((name, ctypes.c_int64) for name in ("logit_bytes", "layer_count", "wanted_count")),
@@ -50,17 +69,47 @@ def _ints(address: int, count: int) -> Any:
 
 
 @compiled
-def _embed(call: Any, layer: Any) -> None:
-    """Look up this thread's share of the tokens, and of the angles that they are rotated by."""
-    count, angles = layer.attention.tokens, layer.attention.width
+def _embed(call: Any, layer: Any, work: Work) -> None:
+    """Look up tokens, and the angles that they are rotated by."""
+    count, angles, width = layer.attention.tokens, layer.attention.width, layer.hidden_width
     tokens, places = _ints(call.tokens, count), _ints(call.places, count)
-    first, last = share(count)
-    for row in range(first, last):
+    for row in range(work.first, work.last):
         token, place = tokens[row], places[row]
-        width = layer.hidden_width
         floats(layer.hidden, row, width)[:] = floats(call.embedding, token, width)
         floats(layer.cosines, row, angles)[:] = floats(call.all_cosines, place, angles)
         floats(layer.sines, row, angles)[:] = floats(call.all_sines, place, angles)
+
+
+@compiled
+def _compute_alone(call: Any, layers: Any) -> None:
+    """A thread's shares of the step, and what others hand over to it."""
+    attention, number = layers[0].attention, thread_number()
+    while True:
+        # Fewer threads than shares may have come.
+        if number < attention.share_count:
+            first, work = 0, alone(attention, number)
+            number += thread_count()
+            if call.embedding:
+                _embed(call, layers[0], work)
+        else:
+            first, work = handing_over.take(call.board)
+            if first < 0:
+                return
+        for layer in range(first, len(layers)):
+            work = handing_over.hand_over(call.board, attention, layer, work)
+            compute_layer(layers[layer], work)
+        handing_over.end(call.board)
+
+
+@compiled
+def _compute_together(call: Any, layers: Any) -> None:
+    """A thread's part of what all compute together."""
+    work = with_others(layers[0].attention)
+    if call.embedding:
+        _embed(call, layers[0], work)
+    for layer in range(len(layers)):
+        compute_layer(layers[layer], work)
+        barrier()
 
 
 @compiled
@@ -81,10 +130,10 @@ def compute(calls: Any) -> None:
     """Compute layers, and what is before and behind them where the call has that."""
     call = carray(calls, 1)[0]
     layers = carray(pointer(call.layers), call.layer_count, _LAYER)
-    if call.embedding:
-        _embed(call, layers[0])
-        barrier()
-    compute_layers(layers)
+    if layers[0].attention.share_count:
+        _compute_alone(call, layers)
+    else:
+        _compute_together(call, layers)
     if call.wanted_count:
         barrier()
         _normalize(call, layers[0])
