@@ -13,9 +13,9 @@ from services.generator import openmp
 from services.generator.engine.attention import UnsupportedModelError
 from services.generator.engine.cpu_attention import AttentionCall, Rows
 from services.generator.engine.cpu_cache import EVERYTHING, CpuAttention
-from services.generator.engine.handing_over import board
 from services.generator.engine.layer_loop import LayerCall
 from services.generator.engine.model_loop import ModelCall, compute
+from services.generator.engine.work_sharing import board
 
 _ATTENTION = np.dtype(AttentionCall)
 
@@ -140,7 +140,7 @@ class _Workspace:
 
     Attributes:
         threads: How many the loop may be run in.
-        board: Of `handing_over.board`.
+        board: Of `work_sharing.board`.
         widest: Bytes of the widest row that is rounded.
     """
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.generator.engine import handing_over
+from services.generator.engine import work_sharing
 from services.generator.engine.layer_loop import (
     LayerCall,
     Work,
@@ -37,7 +37,7 @@ class ModelCall(Call):
 
     Attributes:
         head: What gives the logits.
-        board: Of `handing_over.board`.
+        board: Of `work_sharing.board`.
         layers: Of LayerCall, `layer_count` one after the other; their `hidden`, `cosines` and
             `sines` are written where there is an embedding.
         embedding: float32 (vocabulary, width); 0 where those are there already.
@@ -92,13 +92,13 @@ def _compute_alone(call: Any, layers: Any) -> None:
             if call.embedding:
                 _embed(call, layers[0], work)
         else:
-            first, work = handing_over.take(call.board)
+            first, work = work_sharing.take(call.board)
             if first < 0:
                 return
         for layer in range(first, len(layers)):
-            work = handing_over.hand_over(call.board, attention, layer, work)
+            work = work_sharing.hand_over(call.board, attention, layer, work)
             compute_layer(layers[layer], work)
-        handing_over.end(call.board)
+        work_sharing.end(call.board)
 
 
 @compiled

@@ -14,8 +14,8 @@ from services.generator.engine import cpu_runner
 from services.generator.engine.attention import Span
 from services.generator.engine.cpu_attention import BLOCK_SIZE, AttentionCall
 from services.generator.engine.cpu_cache import CpuCache
-from services.generator.engine.handing_over import board, end, hand_over, take
 from services.generator.engine.layer_loop import alone
+from services.generator.engine.work_sharing import board, end, hand_over, take
 from services.generator.layers.compiled import compiled
 from tests.unit.generator.random_models import SIZES, Steps, all_at_once, model_of
 
