@@ -1,7 +1,7 @@
 # Everything runs in .venv, .venv-vllm or .venv-llama, which each target makes and keeps up to date
 # itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-vllm test-kernels unit lint format proto breaking evaluate clean \
+.PHONY: help demo up test test-texts test-vllm test-kernels unit lint format proto breaking evaluate clean \
   bench-recommender bench-training bench-search bench-overload bench-generator bench-generator-cuda
 
 PYTHON ?= python3
@@ -69,6 +69,9 @@ UNIT := OMP_WAIT_POLICY=passive $(BIN)/pytest -q --numprocesses 2 --dist workste
 test: lint clients/node/node_modules ## lint, types, contract, and all tests
 	@$(UNIT)
 	@$(BIN)/pytest -q tests/slow tests/stack
+
+test-texts: .venv/ready ## that no way of the engine changes a text of the embedded model, all of them
+	@$(BIN)/pytest -q -m exhaustive tests/stack
 
 test-vllm: .venv-vllm/ready ## the tests of the vLLM engine, on the CPU
 	@.venv-vllm/bin/pytest -q tests/unit/generator/test_vllm_engine.py

@@ -7,6 +7,7 @@ the likeliest token leads by more than TIE at each place of their texts, which i
 
 import random
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -61,16 +62,24 @@ def test_the_likeliest_tokens_of_these_texts_are_no_ties(
         assert (first - second).min() > TIE
 
 
-@pytest.mark.parametrize(
-    ("at_once", "way"),
-    [
-        pytest.param(1, Way(), id="alone"),
-        pytest.param(8, Way(), id="with 7 others"),
-        pytest.param(8, Way(step=24, share=False), id="with 7 others, in chunks, without sharing"),
-        pytest.param(32, Way(), id="with 31 others"),
-        pytest.param(32, Way(step=64, blocks=10), id="with 31 others, in little memory"),
-    ],
-)
+FEW = {
+    "alone": (1, Way()),
+    "with 7 others": (8, Way()),
+    "with 7 others, in chunks, without sharing": (8, Way(step=24, share=False)),
+    "with 31 others": (32, Way()),
+    "with 31 others, in little memory": (32, Way(step=64, blocks=10)),
+}
+
+# Prompts in parts or whole, beginnings shared or not, memory enough or little, which one text alone
+# always has enough of.
+EVERY = [
+    (at_once, Way(step, share, blocks))
+    for at_once, step, share, blocks in product((1, 8, 32), (24, 512), (True, False), (None, 6))
+    if at_once > 1 or blocks is None
+]
+
+
+@pytest.mark.parametrize(("at_once", "way"), FEW.values(), ids=FEW)
 async def test_a_text_is_that_of_generate_whoever_runs_beside_it(
     embedded: LoadedModel, prompts: Prompts, expected: list[list[int]], at_once: int, way: Way
 ) -> None:
@@ -80,6 +89,16 @@ async def test_a_text_is_that_of_generate_whoever_runs_beside_it(
     async with engine_of(embedded, way) as engine:
         assert await arriving(engine, wanted, at_once) == expected
     assert (preemptions(embedded) > before) == (way.blocks is not None)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("at_once", "way"), EVERY)
+async def test_a_text_is_that_of_generate_in_every_way(
+    embedded: LoadedModel, prompts: Prompts, expected: list[list[int]], at_once: int, way: Way
+) -> None:
+    await test_a_text_is_that_of_generate_whoever_runs_beside_it(
+        embedded, prompts, expected, at_once, way
+    )
 
 
 async def test_a_text_that_is_drawn_is_the_same_alone_and_among_31_others(
