@@ -252,11 +252,10 @@ class Ranker:
         order = np.argsort(ranking.positions)
         evidence = np.empty((len(order), len(seeds.positions)))
         evidence[order] = self._follower.contributions(seeds, ranking.positions[order])
-        totals = evidence.sum(axis=1)
-        scale = np.divide(
-            ranking.from_playlists, totals, out=np.zeros_like(totals), where=totals != 0
-        )
-        from_playlists = evidence * scale[:, None]
+        totals = evidence.sum(axis=1, keepdims=True)
+        # Scores divided by totals would overflow where seeds count next to nothing.
+        shares = np.divide(evidence, totals, out=np.zeros_like(evidence), where=totals != 0)
+        from_playlists = shares * ranking.from_playlists[:, None]
         from_vectors = (ranking.scores - ranking.from_playlists)[:, None] * self._likely(
             seeds, ranking.positions
         )

@@ -153,6 +153,13 @@ class TestEveryAnswer:
         np.testing.assert_allclose(from_playlists.sum(axis=1), ranking.from_playlists, atol=1e-9)
         assert not contributions[:, asked.weights == 0].any()
 
+    def test_is_explained_though_its_seed_counts_next_to_nothing(self) -> None:
+        model = song_model([[0, 0]] * 3, [[0, 0]] * 3, [[0, 1]], blend=Blend(vector_share=0))
+        asked = query(0, weights=np.array([1e-107]))
+        ranking = following(model, asked)
+        contributions, _ = ranker_of(model).reasons(asked, ranking)
+        np.testing.assert_allclose(contributions[:, 0], ranking.scores)
+
 
 class TestNextSongs:
     @settings(deadline=None)
