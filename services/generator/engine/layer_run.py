@@ -19,6 +19,9 @@ from services.generator.engine.work_sharing import board
 
 _ATTENTION = np.dtype(AttentionCall)
 
+# Tokens that memory is kept for; a text to embed may have thousands more than any step.
+_KEPT = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -153,12 +156,11 @@ class _Workspace:
         self.widest = max(layer.mlp.gate_up.in_features, self._attended, self._inner)
 
     def reserve(self, tokens: int) -> None:
-        """Make room for a step's tokens; what there is stays where it is enough."""
+        """Make room for a step's tokens; what there is stays where it suits."""
         threads = torch.get_num_threads()
-        if tokens <= self._tokens and threads == self.threads:
+        if tokens <= self._tokens <= max(tokens, _KEPT) and threads == self.threads:
             return
-        self._tokens, self.threads = max(tokens, self._tokens), threads
-        tokens = self._tokens
+        self._tokens, self.threads = tokens, threads
         self.board = board(threads)
         self.projected = torch.empty(tokens, self._projected)
         self.attended = torch.empty(tokens, self._attended)

@@ -99,3 +99,11 @@ def test_a_step_may_want_no_logits() -> None:
     spans = [Span(0, 49, steps.blocks[0].tolist())]
     assert steps.runner.run([TEXTS[0][:49]], spans, []).shape == (0, 90)
     assert torch.equal(steps((0, 49, 50)), expected[:1])
+
+
+def test_what_a_long_text_took_to_embed_is_given_back_in_the_next_step() -> None:
+    steps = Steps(model_of(LLAMA))
+    steps.runner.hidden_states([[1] * 1000])
+    steps((0, 0, 10))
+    assert steps.runner.fused
+    assert len(steps.runner.fused._run._workspace.projected) == 10
